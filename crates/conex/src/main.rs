@@ -1,0 +1,2 @@
+//! The conex command line.
+fn main() {}
