@@ -1,0 +1,22 @@
+//! The other side of [`spawn`](crate::spawn): what the binary does when it is asked to be the
+//! helper of a container.
+//!
+//! Three processes take part. The *caller* (many threads) starts the *helper* (one thread), which
+//! stays outside, makes the cgroup, forks *process 1* into new namespaces, waits, and tidies up.
+//! Process 1 builds the container around itself and executes the program.
+
+mod stubs;
+
+pub(crate) use stubs::Stub;
+
+/// Turns this process into the helper of a container if it was started as one; returns otherwise.
+///
+/// The first thing in `main`, before any thread is started.
+pub fn helper_main_if_asked() {
+    let asked =
+        std::env::args_os().nth(1).is_some_and(|word| word == crate::spawn::HELPER_ARGUMENT);
+    if !asked {
+        return;
+    }
+    todo!()
+}
