@@ -1,8 +1,16 @@
 //! conex-sys.
 
 pub mod capability;
+pub mod copy;
+pub mod dir;
+pub mod fsinfo;
+pub mod lock;
 pub mod mount;
 pub mod namespace;
 pub mod process;
 pub mod pty;
+pub mod root;
+pub mod stat;
 pub mod userns;
+pub mod walk;
+pub mod xattr;
