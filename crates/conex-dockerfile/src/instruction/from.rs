@@ -1,0 +1,36 @@
+//! `FROM`.
+
+use super::Reading;
+use crate::ast::{From, Kind};
+use crate::diag;
+use crate::flags::{Known, Shape};
+use crate::statement::blank_separated;
+
+pub(super) fn from(reading: &mut Reading<'_, '_>) -> Option<Kind> {
+    let platform = reading.flags(&[Known("platform", Shape::Value)]).take("platform");
+    let args = reading.arguments("an image")?;
+    let words: Vec<_> =
+        blank_separated(args).iter().map(super::super::source::Part::word).collect();
+    let mut words = words.into_iter();
+    let parts = (words.next(), words.next(), words.next(), words.next());
+    let (base, as_keyword, name) = match parts {
+        (Some(base), None, ..) => (base, None, None),
+        (Some(base), Some(keyword), Some(name), None) if keyword.raw.eq_ignore_ascii_case("as") => {
+            (base, Some(keyword), Some(name))
+        }
+        _ => {
+            reading.error(diag::from_arguments(args.span()));
+            return None;
+        }
+    };
+    if let Some(name) = name.as_ref().filter(|name| !is_stage_name(&name.raw)) {
+        reading.error(diag::bad_stage_name(name));
+    }
+    Some(Kind::From(From { base, platform, as_keyword, name }))
+}
+
+/// A letter, then letters, digits, `-`, `_` and `.`; case does not matter.
+fn is_stage_name(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphabetic())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+}
