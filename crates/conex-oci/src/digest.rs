@@ -153,6 +153,17 @@ impl Hasher {
         }
     }
 
+    /// Ends a SHA-256 digest as bytes, for those who keep many of them.
+    ///
+    /// # Panics
+    /// The digest is of another algorithm.
+    pub fn finish_bytes(self) -> [u8; 32] {
+        match self.0 {
+            Inner::Sha256(state) => state.finalize().into(),
+            Inner::Sha512(_) => panic!("the digest is not of 32 bytes"),
+        }
+    }
+
     /// Ends the digest.
     pub fn finish(self) -> Digest {
         let (algorithm, bytes): (_, Vec<u8>) = match self.0 {
