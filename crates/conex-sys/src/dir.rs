@@ -84,6 +84,12 @@ impl Dir {
         Ok(Self::from_fd(rustix::fs::openat(&self.fd, c".", flags, Mode::empty())?))
     }
 
+    /// Opens the directory above, wherever this one is now: the caller checks what came.
+    pub(crate) fn open_parent(&self) -> io::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self::from_fd(rustix::fs::openat(&self.fd, c"..", flags, Mode::empty())?))
+    }
+
     /// Opens a regular file for reading. Never waits for a pipe's other end, never opens a device
     /// in a way that acts on it.
     ///

@@ -33,6 +33,8 @@ pub struct Descent {
 #[derive(Debug)]
 struct Level {
     dir: Option<Dir>,
+    /// Device and inode of a directory that was closed to keep to the bound.
+    closed: Option<((u32, u32), u64)>,
     /// Where the name begins in the path.
     name_start: usize,
 }
@@ -87,17 +89,29 @@ impl Descent {
             self.path.push(b'/');
         }
         self.path.extend_from_slice(std::os::unix::ffi::OsStrExt::as_bytes(name));
-        self.levels.push(Level { dir: Some(dir), name_start });
+        self.levels.push(Level { dir: Some(dir), closed: None, name_start });
         if let Some(above) = self.levels.len().checked_sub(OPEN_MAX + 1) {
-            self.levels[above].dir = None;
+            let level = &mut self.levels[above];
+            if let Some(dir) = level.dir.take() {
+                // Without an identity the level is opened again from the root.
+                level.closed = dir.stat_self().ok().map(|stat| (stat.device, stat.inode));
+            }
         }
     }
 
     /// Goes up one level. At the root nothing happens.
     pub fn leave(&mut self) {
-        if let Some(level) = self.levels.pop() {
-            self.path.truncate(level.name_start);
+        let Some(level) = self.levels.pop() else { return };
+        self.path.truncate(level.name_start);
+        let (Some(child), Some(above)) = (level.dir, self.levels.last_mut()) else { return };
+        if above.dir.is_some() {
+            return;
         }
+        // `..` is the quick way back up, and right only if nobody moved the child meanwhile.
+        let parent = child.open_parent().ok().filter(|parent| {
+            parent.stat_self().is_ok_and(|stat| above.closed == Some((stat.device, stat.inode)))
+        });
+        above.dir = parent;
     }
 
     /// Opens a level from the nearest one above that is open. The levels between stay open as far
