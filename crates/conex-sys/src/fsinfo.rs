@@ -81,6 +81,14 @@ pub fn kind(file: impl AsFd) -> io::Result<FilesystemKind> {
     Ok(known.map_or(FilesystemKind::Other(magic), |(_, kind, _)| *kind))
 }
 
+/// Writes everything of the filesystem of an open file to the disk (`syncfs`).
+///
+/// # Errors
+/// The kernel's.
+pub fn sync(file: impl AsFd) -> io::Result<()> {
+    Ok(rustix::fs::syncfs(file)?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
