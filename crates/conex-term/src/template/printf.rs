@@ -1,0 +1,403 @@
+//! `printf` as Go's `fmt.Sprintf` prints JSON's kinds of values.
+//!
+//! Invariant: a wrong verb, a missing or an extra argument is told in the text (`%!d(string=x)`), as
+//! Go does, and never ends the run.
+
+use super::print::{digits, float, scientific, to_display};
+use super::value::Value;
+
+/// Largest width and precision, as in Go.
+const NUMBER_MAX: usize = 1_000_000;
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Spec {
+    minus: bool,
+    plus: bool,
+    sharp: bool,
+    space: bool,
+    zero: bool,
+    width: Option<usize>,
+    precision: Option<usize>,
+}
+
+/// Formats; `None` when the text would be larger than `size_max`.
+pub(super) fn printf(format: &str, values: &[Value<'_>], size_max: usize) -> Option<String> {
+    let mut formatter =
+        Formatter { chars: format.chars().peekable(), values, next: 0, reordered: false };
+    let mut out = String::new();
+    while let Some(char) = formatter.chars.next() {
+        if char == '%' {
+            formatter.verb(&mut out);
+        } else {
+            out.push(char);
+        }
+        if out.len() > size_max {
+            return None;
+        }
+    }
+    let extra = values.get(formatter.next..).unwrap_or(&[]);
+    if !formatter.reordered && !extra.is_empty() {
+        let extra: Vec<String> = extra.iter().map(typed).collect();
+        out.push_str(&format!("%!(EXTRA {})", extra.join(", ")));
+    }
+    Some(out)
+}
+
+struct Formatter<'f, 'v> {
+    chars: std::iter::Peekable<std::str::Chars<'f>>,
+    values: &'f [Value<'v>],
+    next: usize,
+    reordered: bool,
+}
+
+impl Formatter<'_, '_> {
+    fn verb(&mut self, out: &mut String) {
+        let mut spec = Spec::default();
+        while let Some(flag) = self.chars.next_if(|char| "-+# 0".contains(*char)) {
+            match flag {
+                '-' => spec.minus = true,
+                '+' => spec.plus = true,
+                '#' => spec.sharp = true,
+                ' ' => spec.space = true,
+                _ => spec.zero = true,
+            }
+        }
+        let mut good = self.argument_index();
+        if self.chars.next_if_eq(&'*').is_some() {
+            match self.star() {
+                Some(width) => {
+                    spec.minus |= width < 0;
+                    spec.width = Some(usize::try_from(width.unsigned_abs()).unwrap_or(0));
+                }
+                None => out.push_str("%!(BADWIDTH)"),
+            }
+        } else {
+            spec.width = self.number();
+        }
+        if self.chars.next_if_eq(&'.').is_some() {
+            good &= self.argument_index();
+            if self.chars.next_if_eq(&'*').is_some() {
+                match self.star() {
+                    Some(precision) => spec.precision = usize::try_from(precision).ok(),
+                    None => out.push_str("%!(BADPREC)"),
+                }
+            } else {
+                spec.precision = Some(self.number().unwrap_or(0));
+            }
+        }
+        good &= self.argument_index();
+        let Some(verb) = self.chars.next() else {
+            out.push_str("%!(NOVERB)");
+            return;
+        };
+        if verb == '%' {
+            out.push('%');
+            return;
+        }
+        if !good {
+            out.push_str(&format!("%!{verb}(BADINDEX)"));
+            return;
+        }
+        let Some(value) = self.values.get(self.next) else {
+            out.push_str(&format!("%!{verb}(MISSING)"));
+            return;
+        };
+        self.next += 1;
+        spec.format(verb, value, out);
+    }
+
+    /// Reads `[2]`, which names the next argument; tells whether there is such an argument.
+    fn argument_index(&mut self) -> bool {
+        if self.chars.next_if_eq(&'[').is_none() {
+            return true;
+        }
+        self.reordered = true;
+        let index = self.number();
+        let closed = self.chars.next_if_eq(&']').is_some();
+        match index {
+            Some(index) if closed && (1..=self.values.len()).contains(&index) => {
+                self.next = index - 1;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn star(&mut self) -> Option<i64> {
+        let value = self.values.get(self.next)?;
+        self.next += 1;
+        let limit = i64::try_from(NUMBER_MAX).unwrap_or(i64::MAX);
+        match value {
+            Value::Int(number) if (-limit..=limit).contains(number) => Some(*number),
+            _ => None,
+        }
+    }
+
+    fn number(&mut self) -> Option<usize> {
+        let mut number = None;
+        while let Some(digit) = self.chars.next_if(char::is_ascii_digit) {
+            let digit = digit.to_digit(10).unwrap_or(0) as usize;
+            number = Some((number.unwrap_or(0) * 10 + digit).min(NUMBER_MAX));
+        }
+        number
+    }
+}
+
+impl Spec {
+    fn format(&self, verb: char, value: &Value<'_>, out: &mut String) {
+        match (verb, value) {
+            ('T', _) => self.pad(value.type_name(), out),
+            ('v', Value::Missing | Value::Nil) => self.pad("<nil>", out),
+            (_, Value::Missing | Value::Nil) => out.push_str(&format!("%!{verb}(<nil>)")),
+            ('v', _) if self.sharp => self.pad(&source_form(value), out),
+            (_, Value::List(list)) => {
+                out.push('[');
+                for (index, item) in list.iter().enumerate() {
+                    if index > 0 {
+                        out.push(' ');
+                    }
+                    self.format(verb, &item, out);
+                }
+                out.push(']');
+            }
+            (_, Value::Map(object)) => {
+                out.push_str("map[");
+                for (index, (key, item)) in object.sorted().into_iter().enumerate() {
+                    if index > 0 {
+                        out.push(' ');
+                    }
+                    self.format(verb, &Value::text(key), out);
+                    out.push(':');
+                    self.format(verb, &item, out);
+                }
+                out.push(']');
+            }
+            ('t' | 'v', Value::Bool(bool)) => self.pad(&bool.to_string(), out),
+            ('v' | 'd' | 'b' | 'o' | 'O' | 'x' | 'X' | 'c' | 'q' | 'U', Value::Int(number)) => {
+                self.whole(verb, i128::from(*number), out);
+            }
+            ('v' | 'd' | 'b' | 'o' | 'O' | 'x' | 'X' | 'c' | 'q' | 'U', Value::Uint(number)) => {
+                self.whole(verb, i128::from(*number), out);
+            }
+            ('v' | 'e' | 'E' | 'f' | 'F' | 'g' | 'G', Value::Float(number)) => {
+                self.fraction(verb, *number, out);
+            }
+            ('v' | 's', Value::Str(text)) => self.pad(&self.truncated(text.as_str()), out),
+            ('q', Value::Str(text)) => self.pad(&quoted(&self.truncated(text.as_str())), out),
+            ('x' | 'X', Value::Str(text)) => self.hex(verb, text.as_str(), out),
+            _ => out.push_str(&format!("%!{verb}({})", typed(value))),
+        }
+    }
+
+    fn truncated(&self, text: &str) -> String {
+        match self.precision {
+            Some(precision) => text.chars().take(precision).collect(),
+            None => text.to_owned(),
+        }
+    }
+
+    fn pad(&self, text: &str, out: &mut String) {
+        let missing = self.width.unwrap_or(0).saturating_sub(text.chars().count());
+        let fill = std::iter::repeat_n(' ', missing);
+        if self.minus {
+            out.push_str(text);
+            out.extend(fill);
+        } else {
+            out.extend(fill);
+            out.push_str(text);
+        }
+    }
+
+    /// Pads a number: zeros go between its sign and its digits.
+    fn pad_number(&self, sign: &str, digits: &str, out: &mut String) {
+        let used = sign.len() + digits.chars().count();
+        if self.zero && !self.minus {
+            let zeros = "0".repeat(self.width.unwrap_or(0).saturating_sub(used));
+            out.push_str(&format!("{sign}{zeros}{digits}"));
+        } else {
+            self.pad(&format!("{sign}{digits}"), out);
+        }
+    }
+
+    fn sign(&self, is_negative: bool) -> &'static str {
+        match (is_negative, self.plus, self.space) {
+            (true, ..) => "-",
+            (false, true, _) => "+",
+            (false, false, true) => " ",
+            _ => "",
+        }
+    }
+
+    fn whole(&self, verb: char, number: i128, out: &mut String) {
+        let size = number.unsigned_abs();
+        let char = u32::try_from(number).ok().and_then(char::from_u32).unwrap_or('\u{fffd}');
+        let (prefix, digits) = match verb {
+            'c' => return self.pad(&char.to_string(), out),
+            'q' => return self.pad(&quoted_char(char), out),
+            'U' => return self.unicode(number, char, out),
+            'b' => (if self.sharp { "0b" } else { "" }, format!("{size:b}")),
+            'o' => (if self.sharp { "0" } else { "" }, format!("{size:o}")),
+            'O' => ("0o", format!("{size:o}")),
+            'x' => (if self.sharp { "0x" } else { "" }, format!("{size:x}")),
+            'X' => (if self.sharp { "0X" } else { "" }, format!("{size:X}")),
+            _ => ("", size.to_string()),
+        };
+        let digits = match self.precision {
+            Some(0) if number == 0 => return self.pad("", out),
+            Some(precision) => format!("{digits:0>precision$}"),
+            None => digits,
+        };
+        let sign = format!("{}{prefix}", self.sign(number < 0));
+        // A precision already says how many zeros there are.
+        let spec = Spec { zero: self.zero && self.precision.is_none(), ..*self };
+        spec.pad_number(&sign, &digits, out);
+    }
+
+    fn unicode(&self, number: i128, char: char, out: &mut String) {
+        let digits = self.precision.unwrap_or(4).max(4);
+        let mut text = format!("U+{number:0>digits$X}");
+        if self.sharp && is_printable(char) {
+            text.push_str(&format!(" '{char}'"));
+        }
+        self.pad(&text, out);
+    }
+
+    fn fraction(&self, verb: char, number: f64, out: &mut String) {
+        let text = match (verb, self.precision) {
+            ('f' | 'F', precision) => format!("{:.*}", precision.unwrap_or(6), number.abs()),
+            ('e' | 'E', precision) => {
+                let (digits, exponent) = digits(number, Some(precision.unwrap_or(6)));
+                scientific(&digits, exponent, verb)
+            }
+            ('v', None) => float(number.abs()),
+            (_, precision) => general(number, precision, if verb == 'G' { 'E' } else { 'e' }),
+        };
+        self.pad_number(self.sign(number.is_sign_negative()), &text, out);
+    }
+
+    fn hex(&self, verb: char, text: &str, out: &mut String) {
+        let mut bytes: Vec<String> = Vec::new();
+        for byte in text.bytes().take(self.precision.unwrap_or(usize::MAX)) {
+            bytes.push(if verb == 'x' { format!("{byte:02x}") } else { format!("{byte:02X}") });
+        }
+        let prefix = match (self.sharp, verb) {
+            (true, 'x') => "0x",
+            (true, _) => "0X",
+            _ => "",
+        };
+        let text = if self.space {
+            bytes.iter().map(|byte| format!("{prefix}{byte}")).collect::<Vec<_>>().join(" ")
+        } else if bytes.is_empty() {
+            String::new()
+        } else {
+            format!("{prefix}{}", bytes.concat())
+        };
+        self.pad(&text, out);
+    }
+}
+
+/// `%g`: the shortest digits, or so many, without zeros at the end.
+fn general(number: f64, precision: Option<usize>, letter: char) -> String {
+    let wanted = precision.map(|precision| precision.max(1));
+    let (digits, exponent) = digits(number, wanted.map(|wanted| wanted - 1));
+    let trimmed = digits.trim_end_matches('0');
+    let trimmed = if trimmed.is_empty() { "0" } else { trimmed };
+    let whole_digits = usize::try_from(exponent + 1).unwrap_or(0);
+    let limit = match wanted {
+        // Go: when fewer digits than wanted are enough, they decide.
+        Some(wanted) if wanted > trimmed.len() && trimmed.len() >= whole_digits => trimmed.len(),
+        Some(wanted) => wanted,
+        None => 21,
+    };
+    let limit = i32::try_from(limit).unwrap_or(i32::MAX);
+    if exponent < -4 || exponent >= limit {
+        return scientific(trimmed, exponent, letter);
+    }
+    match usize::try_from(exponent) {
+        Err(_) => {
+            let zeros = usize::try_from(-exponent - 1).unwrap_or(0);
+            format!("0.{}{trimmed}", "0".repeat(zeros))
+        }
+        Ok(_) => {
+            let padded = format!("{trimmed:0<whole_digits$}");
+            let (whole, rest) = padded.split_at_checked(whole_digits).unwrap_or((&padded, ""));
+            if rest.is_empty() { whole.to_owned() } else { format!("{whole}.{rest}") }
+        }
+    }
+}
+
+fn typed(value: &Value<'_>) -> String {
+    match value {
+        Value::Missing | Value::Nil => "<nil>".to_owned(),
+        other => format!("{}={}", other.type_name(), to_display(other)),
+    }
+}
+
+/// `%#v`: a value as Go source.
+fn source_form(value: &Value<'_>) -> String {
+    match value {
+        Value::Missing | Value::Nil => "interface {}(nil)".to_owned(),
+        Value::Str(text) => quoted(text.as_str()),
+        Value::Uint(number) => format!("{number:#x}"),
+        Value::List(list) => {
+            let items: Vec<String> = list.iter().map(|item| source_form(&item)).collect();
+            format!("[]interface {{}}{{{}}}", items.join(", "))
+        }
+        Value::Map(object) => {
+            let entries: Vec<String> = object
+                .sorted()
+                .into_iter()
+                .map(|(key, item)| format!("{}:{}", quoted(key), source_form(&item)))
+                .collect();
+            format!("map[string]interface {{}}{{{}}}", entries.join(", "))
+        }
+        other => to_display(other),
+    }
+}
+
+/// A string as Go source, in double quotes.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from('"');
+    for char in text.chars() {
+        push_quoted(char, '"', &mut quoted);
+    }
+    quoted.push('"');
+    quoted
+}
+
+fn quoted_char(char: char) -> String {
+    let mut quoted = String::from('\'');
+    push_quoted(char, '\'', &mut quoted);
+    quoted.push('\'');
+    quoted
+}
+
+fn push_quoted(char: char, quote: char, out: &mut String) {
+    match char {
+        '\u{7}' => out.push_str("\\a"),
+        '\u{8}' => out.push_str("\\b"),
+        '\u{c}' => out.push_str("\\f"),
+        '\n' => out.push_str("\\n"),
+        '\r' => out.push_str("\\r"),
+        '\t' => out.push_str("\\t"),
+        '\u{b}' => out.push_str("\\v"),
+        '\\' => out.push_str("\\\\"),
+        _ if char == quote => out.extend(['\\', char]),
+        _ if is_printable(char) => out.push(char),
+        _ => {
+            let number = u32::from(char);
+            out.push_str(&match number {
+                0..0x80 => format!("\\x{number:02x}"),
+                0x80..0x1_0000 => format!("\\u{number:04x}"),
+                _ => format!("\\U{number:08x}"),
+            });
+        }
+    }
+}
+
+/// Near to Go's `unicode.IsPrint`: what Rust's own escapes leave as it is. Combining marks, which Rust
+/// escapes and Go prints, are the difference; they are told apart by having no width.
+fn is_printable(char: char) -> bool {
+    let is_kept = char.escape_debug().len() == 1 || matches!(char, '\'' | '"' | '\\');
+    is_kept || (unicode_width::UnicodeWidthChar::width(char) == Some(0) && char.is_alphanumeric())
+}
