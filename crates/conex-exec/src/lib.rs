@@ -10,10 +10,12 @@
 
 #![forbid(unsafe_code)]
 
+mod cgroup;
 mod error;
 mod helper;
 mod hostfiles;
 mod protocol;
+mod seccomp;
 mod spawn;
 mod spec;
 mod user;

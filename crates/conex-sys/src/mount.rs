@@ -196,10 +196,15 @@ pub fn classic(
 
 /// Makes the current folder, which must be the root of a mount, the root of everything, and drops
 /// the old root with all that is mounted below it.
-pub fn pivot_to_current() -> io::Result<()> {
-    // Old and new root may be the same folder: the old one then lies on top and is unmounted.
+///
+/// `covers` is how many mounts the caller has put on top of the old `/`.
+pub fn pivot_to_current(covers: usize) -> io::Result<()> {
+    // Old and new root may be the same folder: the old one, with its covers, then lies on top of
+    // the new one, and each unmounting takes the topmost away (pivot_root(2), "NOTES").
     rustix::process::pivot_root(c".", c".")?;
-    rustix::mount::unmount(c".", UnmountFlags::DETACH)?;
+    for _ in 0..=covers {
+        rustix::mount::unmount(c".", UnmountFlags::DETACH)?;
+    }
     Ok(rustix::process::chdir(c"/")?)
 }
 

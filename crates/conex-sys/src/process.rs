@@ -11,6 +11,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 pub use rustix::process::Pid;
+use rustix::process::WaitOptions;
 
 use crate::namespace::Namespaces;
 
@@ -133,8 +134,33 @@ pub fn fork(namespaces: Namespaces) -> io::Result<Fork> {
             let pid = pid.ok_or_else(|| io::Error::other("the process id does not fit"))?;
             Ok(Fork::Parent { pid, pidfd })
         }
-        _ => Err(io::Error::last_os_error()),
+        _ => match io::Error::last_os_error() {
+            // A seccomp filter that cannot look into the arguments of `clone3` refuses it so.
+            error if error.raw_os_error() == Some(libc::ENOSYS) => fork_old(namespaces, error),
+            error => Err(error),
+        },
     }
+}
+
+fn fork_old(namespaces: Namespaces, refusal: io::Error) -> io::Result<Fork> {
+    if namespaces != Namespaces::NONE {
+        return Err(refusal);
+    }
+    // SAFETY: the process has one thread (checked by `fork`), so the child finds no lock held.
+    let result = unsafe { libc::fork() };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let Some(pid) = Pid::from_raw(result) else { return Ok(Fork::Child) };
+    let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?;
+    Ok(Fork::Parent { pid, pidfd })
+}
+
+/// Ends this process at once, without running what its parent registered to run at its own end:
+/// for the child of a [`fork`].
+pub fn exit_now(code: u8) -> ! {
+    // SAFETY: takes an integer and does not return.
+    unsafe { libc::_exit(i32::from(code)) }
 }
 
 /// True if this process has one thread.
@@ -258,6 +284,40 @@ pub fn next_signal() -> io::Result<i32> {
         let error = io::Error::last_os_error();
         if error.kind() != io::ErrorKind::Interrupted {
             return Err(error);
+        }
+    }
+}
+
+/// Turns this process into an init: passes every signal on to `program`, reaps whatever ends, and
+/// ends as the program ended (128 and the signal's number for a signal). Closes all descriptors.
+///
+/// All signals must be blocked.
+pub fn become_init(program: Pid) -> ! {
+    // SAFETY: invalidates descriptors that other code owns, none of which runs again: this
+    // function does not return, and what it calls below uses none.
+    unsafe { libc::syscall(libc::SYS_close_range, 0, libc::c_uint::MAX, 0) };
+    loop {
+        let Ok(signal) = next_signal() else { exit_now(125) };
+        if signal != libc::SIGCHLD {
+            // Fails only when the program has ended, of which the next round hears.
+            let _ = send_signal(program.as_raw_nonzero().get(), signal);
+        } else if let Some(code) = reap_until(program) {
+            exit_now(code);
+        }
+    }
+}
+
+/// Reaps all children that have ended; returns the exit code of `program` if it is among them.
+fn reap_until(program: Pid) -> Option<u8> {
+    loop {
+        match rustix::process::wait(WaitOptions::NOHANG) {
+            Ok(Some((pid, status))) if pid == program => {
+                let of_signal = || status.terminating_signal().map(|signal| signal + 128);
+                let code = status.exit_status().or_else(of_signal).unwrap_or(125);
+                return Some(u8::try_from(code & 0xff).unwrap_or(125));
+            }
+            Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
+            Ok(None) | Err(_) => return None,
         }
     }
 }

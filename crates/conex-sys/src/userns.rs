@@ -18,7 +18,7 @@ use std::process::{Command, Stdio};
 use rustix::process::{Pid, WaitOptions};
 
 use crate::namespace::{Namespaces, unshare};
-use crate::process::{Fork, fork};
+use crate::process::{Fork, exit_now, fork};
 
 /// Who the user is outside.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -230,7 +230,7 @@ impl Mapper {
                 };
                 // If this fails the parent is gone, and with it whoever could be told.
                 let _ = rustix::io::write(outcome_writer.as_fd(), message.as_bytes());
-                end_child();
+                exit_now(0);
             }
         }
     }
@@ -243,12 +243,6 @@ impl Mapper {
         rustix::process::waitpid(Some(self.child), WaitOptions::empty())?;
         Ok((!message.is_empty()).then_some(message))
     }
-}
-
-/// Ends a forked child without running what the parent registered to run at its own end.
-fn end_child() -> ! {
-    // SAFETY: ends the process at once; takes an integer.
-    unsafe { libc::_exit(0) }
 }
 
 fn map_ranges(plan: &Plan, target: Pid) -> Result<(), String> {

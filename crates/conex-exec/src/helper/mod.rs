@@ -5,18 +5,25 @@
 //! stays outside, makes the cgroup, forks *process 1* into new namespaces, waits, and tidies up.
 //! Process 1 builds the container around itself and executes the program.
 
+mod container;
+mod finish;
+mod init;
+mod mounts;
+mod place;
+mod rootfs;
 mod stubs;
+mod supervise;
 
 pub(crate) use stubs::Stub;
 
 /// Turns this process into the helper of a container if it was started as one; returns otherwise.
 ///
 /// The first thing in `main`, before any thread is started.
+#[allow(clippy::exit)] // The helper is a whole program of its own; this is its end.
 pub fn helper_main_if_asked() {
     let asked =
         std::env::args_os().nth(1).is_some_and(|word| word == crate::spawn::HELPER_ARGUMENT);
-    if !asked {
-        return;
+    if asked {
+        std::process::exit(supervise::main());
     }
-    todo!()
 }
