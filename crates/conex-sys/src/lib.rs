@@ -1,5 +1,6 @@
 //! conex-sys.
 
+pub mod bpf;
 pub mod capability;
 pub mod copy;
 pub mod dir;
