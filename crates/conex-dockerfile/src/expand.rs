@@ -399,12 +399,11 @@ impl<'a, 'v> Scan<'a, 'v> {
     /// `#`, `##`, `%`, `%%`: the value without what the pattern matches at one end.
     fn trimmed(&mut self, name: &str, operator: char) -> Result<String, Error> {
         let word = self.nested('}', RawEscapes::Kept)?;
-        let Some(value) = self.value(name) else {
-            return Ok(match self.options.unset {
-                Unset::Kept => format!("${{{name}{operator}{word}}}"),
-                Unset::Empty => String::new(),
-            });
-        };
+        let value = self.value(name);
+        if value.is_none() && self.options.unset == Unset::Kept {
+            return Ok(format!("${{{name}{operator}{word}}}"));
+        }
+        let value = value.unwrap_or_default();
         let (pattern, longest) = match word.strip_prefix(operator) {
             Some(pattern) => (pattern, true),
             None => (word.as_str(), false),
@@ -421,13 +420,12 @@ impl<'a, 'v> Scan<'a, 'v> {
         let every = self.take_if('/');
         let pattern = self.nested('/', RawEscapes::Kept)?;
         let replacement = self.nested('}', RawEscapes::Kept)?;
-        let Some(value) = self.value(name) else {
+        let value = self.value(name);
+        if value.is_none() && self.options.unset == Unset::Kept {
             let slash = if every { "//" } else { "/" };
-            return Ok(match self.options.unset {
-                Unset::Kept => format!("${{{name}{slash}{pattern}/{replacement}}}"),
-                Unset::Empty => String::new(),
-            });
-        };
+            return Ok(format!("${{{name}{slash}{pattern}/{replacement}}}"));
+        }
+        let value = value.unwrap_or_default();
         Pattern::new(&pattern)?.replace(&value, &replacement, every)
     }
 

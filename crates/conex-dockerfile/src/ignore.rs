@@ -111,10 +111,10 @@ impl Ignore {
             Some(body) => (true, trim(body)),
             None => (false, text),
         };
-        if body.is_empty() {
+        let cleaned = path::clean(body);
+        if exception && (body.is_empty() || cleaned == b"/") {
             return Err(Error::syntax("`!` stands without a pattern"));
         }
-        let cleaned = path::clean(body);
         let relative = match cleaned.strip_prefix(b"/") {
             Some(relative) if !relative.is_empty() => relative.to_vec(),
             _ => cleaned,
