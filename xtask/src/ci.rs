@@ -35,7 +35,8 @@ fn is_not_empty(text: &&str) -> bool {
     !text.is_empty()
 }
 
-/// Runs every step, stopping at the first that fails.
+/// Runs every step, stopping at the first that fails. What failed is said before the last line,
+/// which is always the count of tests, so the error that is returned has nothing to add.
 pub(crate) fn run() -> Result<()> {
     let mut tally = Tally::default();
     let mut times: Vec<(&str, Duration)> = Vec::new();
@@ -58,7 +59,7 @@ pub(crate) fn run() -> Result<()> {
         println!("stopped: {error}");
     }
     println!("{} passed, {} failed", tally.passed, tally.failed);
-    outcome
+    outcome.map_err(|_| String::new())
 }
 
 type Step = fn(&mut Tally) -> Result<()>;

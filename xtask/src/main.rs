@@ -43,7 +43,10 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            // An empty one was said already.
+            if !error.is_empty() {
+                eprintln!("error: {error}");
+            }
             ExitCode::FAILURE
         }
     }
