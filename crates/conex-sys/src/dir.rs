@@ -453,3 +453,9 @@ fn checked(name: &OsStr) -> io::Result<&OsStr> {
     }
     Ok(name)
 }
+
+/// Whether an error of [`Dir::open_dir`] says that the name is there and is no directory.
+pub fn is_not_a_dir(error: &io::Error) -> bool {
+    let code = error.raw_os_error();
+    [Errno::NOTDIR, Errno::LOOP].iter().any(|errno| code == Some(errno.raw_os_error()))
+}

@@ -143,3 +143,8 @@ pub(crate) fn stat_name(dir: impl AsFd, name: impl Arg, flags: AtFlags) -> io::R
     let flags = flags | AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
     Stat::from_statx(&rustix::fs::statx(dir, name, flags, StatxFlags::BASIC_STATS)?)
 }
+
+/// The user and group that files made by this process get.
+pub fn effective_ids() -> (u32, u32) {
+    (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
+}
