@@ -223,6 +223,8 @@ impl Store {
         fs::set_permissions(&data, fs::Permissions::from_mode(options.mode & 0o7777))
             .map_err(act)?;
         FileLock::open(&fresh.join("lock"))?;
+        // Tells the ID when the database is lost.
+        fs::write(fresh.join("id"), id).map_err(act)?;
         let made = inner.write("make a cache mount", |writer| {
             if folder.exists() {
                 return Ok(false);

@@ -2,9 +2,12 @@
 
 use std::str::FromStr;
 
+use conex_layer::{Flavor, Form, Ownership};
 use conex_oci::{ChainId, DiffId, Digest};
 use rusqlite::Row;
 use rusqlite::types::Type;
+
+use crate::error::Error;
 
 /// Reads a column of text as a value; a text that is none says that the row is damaged.
 pub(crate) fn parsed<T>(row: &Row<'_>, column: usize) -> rusqlite::Result<T>
@@ -43,6 +46,51 @@ pub(crate) fn diff_id(row: &Row<'_>, column: usize) -> rusqlite::Result<DiffId> 
 /// Reads a column as a chain ID.
 pub(crate) fn chain_id(row: &Row<'_>, column: usize) -> rusqlite::Result<ChainId> {
     digest(row, column).map(ChainId)
+}
+
+/// How the form of a snapshot stands in a column.
+pub(crate) fn form_text(form: Form) -> &'static str {
+    match (form.flavor, form.ownership) {
+        (Flavor::Trusted, Ownership::Real) => "trusted,real",
+        (Flavor::Trusted, Ownership::Recorded) => "trusted,recorded",
+        (Flavor::User, Ownership::Real) => "user,real",
+        (Flavor::User, Ownership::Recorded) => "user,recorded",
+    }
+}
+
+fn parse_form(text: &str) -> Result<Form, Error> {
+    let (flavor, ownership) = match text {
+        "trusted,real" => (Flavor::Trusted, Ownership::Real),
+        "trusted,recorded" => (Flavor::Trusted, Ownership::Recorded),
+        "user,real" => (Flavor::User, Ownership::Real),
+        "user,recorded" => (Flavor::User, Ownership::Recorded),
+        _ => return Err(Error::damaged_row("snapshot form", text)),
+    };
+    Ok(Form { flavor, ownership })
+}
+
+/// Reads a column as the form of a snapshot.
+pub(crate) fn form(row: &Row<'_>, column: usize) -> rusqlite::Result<Form> {
+    parse_form(row.get_ref(column)?.as_str()?).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
+    })
+}
+
+/// The same text in JSON.
+pub(crate) mod form_serde {
+    use conex_layer::Form;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(form: &Form, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(super::form_text(*form))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Form, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        super::parse_form(&text).map_err(serde::de::Error::custom)
+    }
 }
 
 /// Reads a column as a count or a size. SQLite has no unsigned numbers.

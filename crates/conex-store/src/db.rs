@@ -16,7 +16,7 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use crate::error::{Error, Result};
 use crate::layout::Layout;
-use crate::lock::FileLock;
+use crate::lock::{FileLock, Mode, lock};
 
 /// The format that this version writes (`PRAGMA user_version`).
 pub(crate) const SCHEMA_VERSION: i64 = 1;
@@ -122,10 +122,6 @@ impl Database {
         })
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
     fn connection(&self) -> MutexGuard<'_, Connection> {
         // A panic cannot leave a transaction open: dropping it rolls back.
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
@@ -200,7 +196,7 @@ struct Turn<'f>(&'f std::fs::File);
 
 impl<'f> Turn<'f> {
     fn take(file: &'f std::fs::File, path: &Path) -> Result<Self> {
-        file.lock().map_err(|source| Error::io("lock", path, source))?;
+        lock(file, Mode::Exclusive).map_err(|source| Error::io("lock", path, source))?;
         Ok(Self(file))
     }
 }

@@ -78,7 +78,7 @@ fn dead_leases(inner: &Inner) -> Result<Vec<DeadLease>> {
 
 /// Removes blobs and snapshots without a row, and folders of cache mounts and volumes that were
 /// made but never used. Folders of those with content are a person's: `check` reports them.
-fn sweep(inner: &Inner, writer: &Writer<'_>) -> Result<()> {
+pub(crate) fn sweep(inner: &Inner, writer: &Writer<'_>) -> Result<()> {
     let layout = &inner.layout;
     for algorithm in ["sha256", "sha512"] {
         let folder = layout.blobs().join(algorithm);

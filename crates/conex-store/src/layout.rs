@@ -53,6 +53,11 @@ impl Layout {
         self.root.join("setup.lock")
     }
 
+    /// Held, shared, by every process that has the store open; alone by one that mends it.
+    pub(crate) fn open_lock(&self) -> PathBuf {
+        self.root.join("open.lock")
+    }
+
     /// Held while rows are written.
     pub(crate) fn write_lock(&self) -> PathBuf {
         self.root.join("write.lock")

@@ -16,6 +16,7 @@
 mod blob;
 mod cache;
 mod cache_mount;
+mod check;
 mod codec;
 mod collect;
 mod db;
@@ -27,7 +28,9 @@ mod lease;
 mod lock;
 mod options;
 mod prune;
+mod rebuild;
 mod remove;
+mod repair;
 mod snapshot;
 mod store;
 mod tag;
@@ -39,6 +42,7 @@ mod volume;
 pub use blob::{BlobWriter, Durability, READ_BLOB_SIZE_MAX};
 pub use cache::{CacheEntry, CacheRecord, CacheSnapshot, KeyLock, NewCacheRecord, StepComponents};
 pub use cache_mount::{CacheMount, CacheMountOptions, CacheMountRecord, Sharing};
+pub use check::{CheckDepth, CheckProgress, CheckReport, Damage, OnProgress};
 pub use collect::Removed;
 pub use error::{Error, ErrorKind};
 pub use image::{
@@ -52,9 +56,8 @@ pub use prune::{
     LabelFilter, PruneCache, PruneCacheMounts, PruneImages, PruneOptions, PruneVolumes,
 };
 pub use remove::{Force, RemovedLine};
-pub use snapshot::{
-    LayerFacts, Marks, NewSnapshot, Owners, STACK_DEPTH_MAX, Snapshot, SnapshotForm, SnapshotId,
-};
+pub use repair::RepairReport;
+pub use snapshot::{LayerFacts, NewSnapshot, STACK_DEPTH_MAX, Snapshot, SnapshotId};
 pub use store::Store;
 pub use tag::{Expected, TagMove};
 pub use usage::{DiskUsage, Usage};

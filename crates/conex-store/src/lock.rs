@@ -48,11 +48,7 @@ impl FileLock {
     /// Waits for the lock in the kernel.
     pub(crate) fn acquire(path: &Path, mode: Mode) -> Result<Self> {
         let file = Self::open(path)?;
-        match mode {
-            Mode::Shared => file.lock_shared(),
-            Mode::Exclusive => file.lock(),
-        }
-        .map_err(|source| Error::io("lock", path, source))?;
+        lock(&file, mode).map_err(|source| Error::io("lock", path, source))?;
         Ok(Self { file })
     }
 
@@ -158,6 +154,21 @@ pub(crate) fn holder(path: &Path) -> Result<Holder> {
         return Ok(Holder::Gone);
     }
     Ok(Holder::Dead(TransientLock { lock: FileLock { file }, path: path.to_owned() }))
+}
+
+/// Waits for the lock of an open file in the kernel.
+pub(crate) fn lock(file: &File, mode: Mode) -> io::Result<()> {
+    loop {
+        let result = match mode {
+            Mode::Shared => file.lock_shared(),
+            Mode::Exclusive => file.lock(),
+        };
+        match result {
+            // A signal that has a handler ends the wait early.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
 }
 
 fn try_lock(file: &File, mode: Mode) -> io::Result<bool> {

@@ -10,6 +10,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use conex_layer::Form;
 use conex_oci::{ChainId, DiffId};
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
@@ -55,64 +56,6 @@ impl fmt::Display for SnapshotId {
     }
 }
 
-/// The name space in which overlayfs finds its marks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Marks {
-    /// `trusted.overlay.*`, for root.
-    Trusted,
-    /// `user.overlay.*`, in user namespaces.
-    User,
-}
-
-/// Where the owners of files stand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Owners {
-    /// In the files themselves.
-    Real,
-    /// In an xattr, where the process may not change owners.
-    Recorded,
-}
-
-/// How the files of a snapshot say what a layer says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct SnapshotForm {
-    /// The name space of overlay marks.
-    pub marks: Marks,
-    /// Where owners stand.
-    pub owners: Owners,
-}
-
-impl SnapshotForm {
-    /// What root writes.
-    pub const ROOT: Self = Self { marks: Marks::Trusted, owners: Owners::Real };
-
-    fn as_str(self) -> &'static str {
-        match (self.marks, self.owners) {
-            (Marks::Trusted, Owners::Real) => "trusted,real",
-            (Marks::Trusted, Owners::Recorded) => "trusted,recorded",
-            (Marks::User, Owners::Real) => "user,real",
-            (Marks::User, Owners::Recorded) => "user,recorded",
-        }
-    }
-}
-
-impl FromStr for SnapshotForm {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let (marks, owners) = match text {
-            "trusted,real" => (Marks::Trusted, Owners::Real),
-            "trusted,recorded" => (Marks::Trusted, Owners::Recorded),
-            "user,real" => (Marks::User, Owners::Real),
-            "user,recorded" => (Marks::User, Owners::Recorded),
-            _ => return Err(Error::damaged_row("snapshot form", text)),
-        };
-        Ok(Self { marks, owners })
-    }
-}
-
 /// What the caller knows of a layer that it wrote.
 #[derive(Debug, Clone)]
 pub struct LayerFacts {
@@ -123,7 +66,7 @@ pub struct LayerFacts {
     /// Bytes on the disk; `None` lets the store measure.
     pub disk_size: Option<u64>,
     /// How the files were written.
-    pub form: SnapshotForm,
+    pub form: Form,
 }
 
 /// One unpacked layer on top of its parents.
@@ -134,7 +77,7 @@ pub struct Snapshot {
     diff_id: DiffId,
     size: u64,
     tar_size: u64,
-    form: SnapshotForm,
+    form: Form,
     created: Timestamp,
     is_trusted: bool,
     stack: Vec<(SnapshotId, PathBuf)>,
@@ -187,7 +130,7 @@ impl Snapshot {
     }
 
     /// How the files are written.
-    pub fn form(&self) -> SnapshotForm {
+    pub fn form(&self) -> Form {
         self.form
     }
 
@@ -239,7 +182,8 @@ pub(crate) struct SnapshotNote {
     pub(crate) chain_id: ChainId,
     pub(crate) size: u64,
     pub(crate) tar_size: u64,
-    pub(crate) form: SnapshotForm,
+    #[serde(with = "codec::form_serde")]
+    pub(crate) form: Form,
 }
 
 /// The file name of a [`SnapshotNote`].
@@ -308,6 +252,8 @@ impl Lease {
             self.hold(writer, Held::Snapshot, &id)?;
             Ok(id)
         })?;
+        // One that was not needed is removed now.
+        drop(new);
         self.store()
             .snapshot_by_id(&SnapshotId(id))?
             .ok_or_else(|| Error::not_found("snapshot", &chain_id))
@@ -319,14 +265,13 @@ impl Lease {
     /// # Errors
     /// The rows cannot be read or written, or the verification is refused by the system.
     pub fn snapshot(&self, chain_id: &ChainId) -> Result<Option<Snapshot>> {
-        let inner = self.inner();
         // Two statements, so that a miss writes nothing.
         let Some(known) = self.store().snapshot(chain_id)? else { return Ok(None) };
         let there = self.hold_snapshots(std::slice::from_ref(&known.id))?;
         if there.is_empty() {
             return Ok(None);
         }
-        if known.is_trusted || crate::verify::verify_stack(inner, &known)? {
+        if known.is_trusted || crate::verify::verify_stack(self.store(), &known)? {
             return Ok(Some(Snapshot { is_trusted: true, ..known }));
         }
         Ok(None)
@@ -414,7 +359,7 @@ struct SnapshotRow {
     diff_id: DiffId,
     size: u64,
     tar_size: u64,
-    form: SnapshotForm,
+    form: Form,
     created: Timestamp,
     is_trusted: bool,
 }
@@ -444,7 +389,7 @@ fn load_stack(
             diff_id: codec::diff_id(row, 3)?,
             size: codec::unsigned(row, 4)?,
             tar_size: codec::unsigned(row, 5)?,
-            form: codec::parsed(row, 6)?,
+            form: codec::form(row, 6)?,
             created: Timestamp(row.get(7)?),
             is_trusted: row.get(8)?,
         })
@@ -479,7 +424,7 @@ pub(crate) fn insert(
             note.diff_id.digest().as_str(),
             codec::signed(note.size),
             codec::signed(note.tar_size),
-            note.form.as_str(),
+            codec::form_text(note.form),
             inner.now().0,
             &inner.options.boot_id,
         ),

@@ -32,6 +32,7 @@ pub(crate) struct Inner {
     pub(crate) db: Database,
     pub(crate) options: StoreOptions,
     own: OnceLock<LeaseFile>,
+    _open_lock: Option<FileLock>,
 }
 
 impl Store {
@@ -46,8 +47,27 @@ impl Store {
         if !is_store(&layout)? {
             create(&layout)?;
         }
+        let open_lock = FileLock::acquire(&layout.open_lock(), Mode::Shared)?;
+        Self::with_lock(layout, options, Some(open_lock))
+    }
+
+    /// Opens the store of a process that holds the lock on it alone.
+    pub(crate) fn open_alone(root: &Path, options: StoreOptions) -> Result<Self> {
+        let layout = Layout::new(root);
+        if !is_store(&layout)? {
+            create(&layout)?;
+        }
+        Self::with_lock(layout, options, None)
+    }
+
+    fn with_lock(
+        layout: Layout,
+        options: StoreOptions,
+        open_lock: Option<FileLock>,
+    ) -> Result<Self> {
         let db = Database::open(&layout)?;
-        Ok(Self { inner: Arc::new(Inner { layout, db, options, own: OnceLock::new() }) })
+        let own = OnceLock::new();
+        Ok(Self { inner: Arc::new(Inner { layout, db, options, own, _open_lock: open_lock }) })
     }
 
     /// The store's folder.

@@ -1,10 +1,13 @@
 //! Whole trees on the disk: their size, and their removal.
 
 use std::collections::HashSet;
-use std::fs;
+use std::ffi::OsStr;
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use conex_sys::dir::Dir;
+use conex_sys::stat::Stat;
+use conex_sys::walk::{Step, Walker};
 
 use crate::options::TreeRemover;
 
@@ -13,7 +16,7 @@ const BLOCK_BYTES: u64 = 512;
 
 /// Files that were counted already, so that one with several names counts once.
 #[derive(Debug, Default)]
-pub(crate) struct Counted(HashSet<(u64, u64)>);
+pub(crate) struct Counted(HashSet<((u32, u32), u64)>);
 
 /// What a tree takes up.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -24,47 +27,52 @@ pub(crate) struct TreeSize {
     pub(crate) unreadable: u64,
 }
 
-impl TreeSize {
-    pub(crate) fn add(&mut self, other: Self) {
-        self.disk = self.disk.saturating_add(other.disk);
-        self.unreadable = self.unreadable.saturating_add(other.unreadable);
-    }
-}
-
-/// Measures a tree as `du` does: blocks of every file and folder, each inode once.
-pub(crate) fn measure(root: &Path, counted: &mut Counted) -> TreeSize {
+/// Measures a file or a tree as `du` does: blocks of every file and folder, each inode once. What
+/// another process removes meanwhile counts for nothing.
+pub(crate) fn measure(path: &Path, counted: &mut Counted) -> TreeSize {
     let mut size = TreeSize::default();
-    let mut pending = vec![root.to_owned()];
-    while let Some(path) = pending.pop() {
-        match fs::symlink_metadata(&path) {
-            Ok(metadata) => {
-                if metadata.nlink() == 1
-                    || metadata.is_dir()
-                    || counted.0.insert((metadata.dev(), metadata.ino()))
-                {
-                    size.disk = size.disk.saturating_add(metadata.blocks() * BLOCK_BYTES);
-                }
-                if metadata.is_dir() {
-                    list(&path, &mut pending, &mut size);
-                }
-            }
-            // Another process may remove what is being counted.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(_) => size.unreadable += 1,
-        }
+    let Some((parent, name)) = split(path) else { return size };
+    let stat = Dir::open_ambient(parent).and_then(|parent| parent.stat(name));
+    let Some(stat) = size.readable(stat) else { return size };
+    size.count(&stat, counted);
+    if stat.is_dir()
+        && let Some(mut walker) =
+            size.readable(Dir::open_ambient(path).and_then(|dir| Walker::new(&dir)))
+    {
+        measure_below(&mut walker, &mut size, counted);
     }
     size
 }
 
-fn list(path: &Path, pending: &mut Vec<PathBuf>, size: &mut TreeSize) {
-    let Ok(entries) = fs::read_dir(path) else {
-        size.unreadable += 1;
-        return;
-    };
-    for entry in entries {
-        match entry {
-            Ok(entry) => pending.push(entry.path()),
-            Err(_) => size.unreadable += 1,
+fn measure_below(walker: &mut Walker, size: &mut TreeSize, counted: &mut Counted) {
+    while let Some(step) = walker.step() {
+        let Step::Entry(entry) = step else { continue };
+        let stat = walker.dir().and_then(|dir| dir.stat(&entry.name));
+        let Some(stat) = size.readable(stat) else { continue };
+        size.count(&stat, counted);
+        if stat.is_dir() {
+            let entered = walker.enter(&entry.name);
+            size.readable(entered);
+        }
+    }
+}
+
+impl TreeSize {
+    fn count(&mut self, stat: &Stat, counted: &mut Counted) {
+        let is_first =
+            stat.is_dir() || stat.link_count == 1 || counted.0.insert((stat.device, stat.inode));
+        if is_first {
+            self.disk = self.disk.saturating_add(stat.blocks.saturating_mul(BLOCK_BYTES));
+        }
+    }
+
+    fn readable<T>(&mut self, result: io::Result<T>) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.unreadable += u64::from(error.kind() != io::ErrorKind::NotFound);
+                None
+            }
         }
     }
 }
@@ -76,18 +84,16 @@ pub(crate) fn remove(path: &Path, remover: Option<&TreeRemover>) -> io::Result<(
             Some(remover) => remover(path),
             None => Err(error),
         },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result,
     }
 }
 
 fn remove_own(path: &Path) -> io::Result<()> {
-    let done = match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(error) => Err(error),
-    };
-    match done {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        done => done,
-    }
+    let Some((parent, name)) = split(path) else { return Ok(()) };
+    Dir::open_ambient(parent)?.remove_tree(name)
+}
+
+fn split(path: &Path) -> Option<(&Path, &OsStr)> {
+    Some((path.parent()?, path.file_name()?))
 }

@@ -206,7 +206,7 @@ impl Store {
 
 /// Docker's rule: a letter or digit, then letters, digits, `_`, `.` and `-`; two characters at
 /// least. So a name is a safe file name.
-fn check_name(name: &str) -> Result<()> {
+pub(crate) fn check_name(name: &str) -> Result<()> {
     let word = |byte: u8| byte.is_ascii_alphanumeric();
     let ok = (2..=NAME_LEN_MAX).contains(&name.len())
         && name.bytes().next().is_some_and(word)
