@@ -8,6 +8,7 @@
 
 mod layout;
 
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use conex_sys::bpf;
@@ -133,6 +134,7 @@ impl Request {
 #[derive(Debug, Default)]
 pub(crate) struct Cgroup {
     folders: Vec<PathBuf>,
+    unified: Option<Unified>,
     memory: Option<PathBuf>,
     guards_devices: bool,
 }
@@ -214,37 +216,40 @@ impl Cgroup {
                 .with_hint(DELEGATION_HINT)
         })?;
         self.folders.push(folder.clone());
+        if place.is_unified {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let opened = rustix::fs::open(&folder, flags, Mode::empty())
+                .doing(|| format!("cannot open cgroup `{}`", folder.display()))?;
+            self.unified = Some(Unified { folder: folder.clone(), opened });
+        }
         Ok(folder)
     }
 
+    /// Only in version 2, into which process 1 can be born. Moving it into the `devices` hierarchy
+    /// of version 1 makes the kernel wait for all processors: more than all the rest of a start.
     fn guard_devices(&mut self, request: &Request, layout: &Layout, name: &str) -> Result<()> {
-        if let Some(place) = layout.place("devices").filter(|place| !place.is_unified) {
-            let folder = self.folder(place, request, name, &[])?;
-            let act = || format!("cannot guard devices in `{}`", folder.display());
-            write(&folder.join("devices.deny"), "a").doing(act)?;
-            for rule in ["c *:* m", "b *:* m"] {
-                write(&folder.join("devices.allow"), rule).doing(act)?;
-            }
-            for (major, minor) in USABLE_DEVICES {
-                let minor = minor.map_or("*".to_owned(), |minor| minor.to_string());
-                let rule = format!("c {major}:{minor} rwm");
-                write(&folder.join("devices.allow"), &rule).doing(act)?;
-            }
-        } else {
-            let place = layout.unified().ok_or_else(|| lacking("devices"))?;
-            let folder = self.folder(place, request, name, &[])?;
-            let act = || format!("cannot guard devices in `{}`", folder.display());
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let opened = rustix::fs::open(&folder, flags, Mode::empty()).doing(act)?;
-            bpf::guard_devices(&opened, &USABLE_DEVICES).doing(act)?;
-        }
+        let place = layout.unified().ok_or_else(|| lacking("devices"))?;
+        self.folder(place, request, name, &[])?;
+        let Some(unified) = &self.unified else { return Err(lacking("devices")) };
+        bpf::guard_devices(&unified.opened, &USABLE_DEVICES)
+            .doing(|| format!("cannot guard devices in `{}`", unified.folder.display()))?;
         self.guards_devices = true;
         Ok(())
     }
 
-    /// True if there is no cgroup to enter.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.folders.is_empty()
+    /// The folder of version 2, in which process 1 shall be born.
+    pub(crate) fn birthplace(&self) -> Option<BorrowedFd<'_>> {
+        self.unified.as_ref().map(|unified| unified.opened.as_fd())
+    }
+
+    /// True if there are cgroups into which process 1 must be moved after its birth.
+    pub(crate) fn must_be_entered(&self) -> bool {
+        self.entered_later().next().is_some()
+    }
+
+    fn entered_later(&self) -> impl Iterator<Item = &PathBuf> {
+        let unified = self.unified.as_ref().map(|unified| &unified.folder);
+        self.folders.iter().filter(move |folder| Some(*folder) != unified)
     }
 
     /// True if devices other than the usual ones cannot be opened inside.
@@ -252,9 +257,9 @@ impl Cgroup {
         self.guards_devices
     }
 
-    /// Puts a process into it.
+    /// Puts a process into the cgroups of version 1.
     pub(crate) fn add(&self, pid: i32) -> Result<()> {
-        for folder in &self.folders {
+        for folder in self.entered_later() {
             let file = folder.join("cgroup.procs");
             write(&file, &pid.to_string()).map_err(|error| {
                 let act = format!("cannot enter cgroup `{}`", folder.display());
@@ -276,6 +281,13 @@ impl Cgroup {
         }
         (out_of_memory, problems)
     }
+}
+
+/// The folder of version 2, into which a process can be born.
+#[derive(Debug)]
+struct Unified {
+    folder: PathBuf,
+    opened: OwnedFd,
 }
 
 /// The devices that Docker lets every container open; without a minor number, all of the major.

@@ -32,7 +32,7 @@ pub(super) struct Birth<'b> {
     pub(super) helper: Channel,
     /// What keeps devices out of reach.
     pub(super) guard: DeviceGuard,
-    /// Whether to wait until the helper has put us into a cgroup.
+    /// Whether to wait until the helper has put us into our cgroups.
     pub(super) cgroup: CgroupEntry,
 }
 
@@ -45,12 +45,12 @@ pub(super) enum DeviceGuard {
     NoDevices,
 }
 
-/// When process 1 enters its cgroup namespace.
+/// When process 1 is in its cgroups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CgroupEntry {
-    /// It was born in it.
+    /// It was born in them.
     AtBirth,
-    /// When the helper says that it is in its cgroup.
+    /// When the helper says so.
     WhenTold,
 }
 
@@ -67,8 +67,10 @@ fn become_program(birth: &Birth<'_>) -> Result<Infallible> {
     finish::die_with_helper()?;
     rustix::process::setsid().doing(|| "cannot make a session".to_owned())?;
     if birth.cgroup == CgroupEntry::WhenTold {
-        enter_cgroup(birth)?;
+        await_cgroup(birth)?;
     }
+    namespace::unshare(Namespaces::CGROUP)
+        .doing(|| "cannot make a cgroup namespace".to_owned())?;
     namespace::set_hostname(&spec.hostname).doing(|| "cannot set the host name".to_owned())?;
     if spec.network == Network::None {
         namespace::loopback_up().doing(|| "cannot switch on the loopback device".to_owned())?;
@@ -78,13 +80,12 @@ fn become_program(birth: &Birth<'_>) -> Result<Infallible> {
     finish::finish(birth, terminal)
 }
 
-fn enter_cgroup(birth: &Birth<'_>) -> Result<()> {
-    let received =
-        birth.helper.receive::<ToContainer>().doing(|| "no word of the helper".into())?;
-    if received.is_none() {
-        return Err(Error::lost("the helper is gone"));
+fn await_cgroup(birth: &Birth<'_>) -> Result<()> {
+    let act = || "cannot hear from the helper".to_owned();
+    match birth.helper.receive::<ToContainer>().doing(act)? {
+        Some(_) => Ok(()),
+        None => Err(Error::lost("the helper is gone")),
     }
-    namespace::unshare(Namespaces::CGROUP).doing(|| "cannot make a cgroup namespace".to_owned())
 }
 
 /// Makes the rootfs with everything in it the root; returns the program's end of its terminal.

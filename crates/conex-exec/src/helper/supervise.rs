@@ -126,10 +126,15 @@ impl Watch<'_> {
         let _ = oci;
         let (ours, theirs) = Channel::pair().doing(|| "cannot make a channel".to_owned())?;
         let entry =
-            if self.cgroup.is_empty() { CgroupEntry::AtBirth } else { CgroupEntry::WhenTold };
+            if self.cgroup.must_be_entered() { CgroupEntry::WhenTold } else { CgroupEntry::AtBirth };
         let guard =
             if self.cgroup.guards_devices() { DeviceGuard::Cgroup } else { DeviceGuard::NoDevices };
-        match process::fork(namespaces(spec, entry)).map_err(fork_error)? {
+        let namespaces = namespaces(spec);
+        let forked = match self.cgroup.birthplace() {
+            Some(cgroup) => process::fork_into(namespaces, cgroup),
+            None => process::fork(namespaces),
+        };
+        match forked.map_err(fork_error)? {
             Fork::Child => {
                 drop(ours);
                 let control = self.control.as_fd().try_clone_to_owned();
@@ -277,12 +282,10 @@ impl Watch<'_> {
     }
 }
 
-fn namespaces(spec: &ContainerSpec, entry: CgroupEntry) -> Namespaces {
+/// All but that of cgroups, which shows what it is made in: process 1 makes it where it belongs.
+fn namespaces(spec: &ContainerSpec) -> Namespaces {
     let mut namespaces =
         Namespaces::PID.and(Namespaces::MOUNT).and(Namespaces::IPC).and(Namespaces::UTS);
-    if entry == CgroupEntry::AtBirth {
-        namespaces = namespaces.and(Namespaces::CGROUP);
-    }
     if spec.network == Network::None {
         namespaces = namespaces.and(Namespaces::NETWORK);
     }
