@@ -1,0 +1,183 @@
+//! What has to be copied: the manifests, children first, and the blobs, each once.
+
+use std::collections::HashSet;
+
+use conex_oci::{Descriptor, Hasher, Index, MANIFEST_SIZE_MAX, Manifest, MediaType, Platform};
+
+use crate::error::{Error, ErrorKind, Result, shown};
+use crate::limits::{DEPTH_MAX, MANIFESTS_MAX};
+
+use super::{CopyOptions, ImageSink, ImageSource, Referrers};
+
+pub(super) struct Plan {
+    pub(super) root: Descriptor,
+    /// Children before what names them.
+    pub(super) manifests: Vec<(Descriptor, Vec<u8>)>,
+    pub(super) blobs: Vec<Descriptor>,
+}
+
+struct Planner<'a> {
+    source: &'a dyn ImageSource,
+    sink: &'a dyn ImageSink,
+    referrers: Referrers,
+    manifests: Vec<(Descriptor, Vec<u8>)>,
+    blobs: Vec<Descriptor>,
+    seen: HashSet<conex_oci::Digest>,
+}
+
+impl Plan {
+    pub(super) fn make(
+        source: &dyn ImageSource,
+        sink: &dyn ImageSink,
+        options: &CopyOptions,
+    ) -> Result<Self> {
+        let mut planner = Planner {
+            source,
+            sink,
+            referrers: options.referrers,
+            manifests: Vec::new(),
+            blobs: Vec::new(),
+            seen: HashSet::new(),
+        };
+        let root = source.root().map_err(|error| Error::local("cannot find the image", error))?;
+        let root = match &options.platform {
+            Some(platform) => planner.choose(root, platform)?,
+            None => root,
+        };
+        planner.visit(&root, 0)?;
+        let Planner { manifests, blobs, .. } = planner;
+        Ok(Self { root, manifests, blobs })
+    }
+}
+
+impl Planner<'_> {
+    /// Finds the manifest of one platform.
+    fn choose(&self, root: Descriptor, platform: &Platform) -> Result<Descriptor> {
+        if !root.media_type.is_index() {
+            return Ok(root);
+        }
+        let index = parse_index(&root, &self.read(&root)?)?;
+        let offered: Vec<&Descriptor> =
+            index.manifests.iter().filter(|manifest| manifest.platform.is_some()).collect();
+        let best = platform.best_of(offered.iter().filter_map(|m| m.platform.as_ref()));
+        best.and_then(|at| offered.get(at)).map(|found| (*found).clone()).ok_or_else(|| {
+            let names: Vec<String> = offered
+                .iter()
+                .filter_map(|m| m.platform.as_ref())
+                .map(ToString::to_string)
+                .collect();
+            Error::new(ErrorKind::NotFound, format!("the image has no platform `{platform}`"))
+                .with_hint(format!("it has {}", shown(&names.join(", "), 300)))
+        })
+    }
+
+    /// Reads a manifest and checks that it is the one that was named.
+    fn read(&self, descriptor: &Descriptor) -> Result<Vec<u8>> {
+        let name = format!("manifest `{}`", descriptor.digest);
+        if descriptor.size > MANIFEST_SIZE_MAX {
+            return Err(Error::too_large(&name, MANIFEST_SIZE_MAX));
+        }
+        let bytes = self
+            .source
+            .manifest(descriptor)
+            .map_err(|error| Error::local(format!("cannot read {name}"), error))?;
+        if bytes.len() as u64 != descriptor.size {
+            return Err(Error::size_mismatch(&name, descriptor.size, bytes.len() as u64));
+        }
+        let mut hasher = Hasher::new(descriptor.digest.algorithm());
+        hasher.update(&bytes);
+        let got = hasher.finish();
+        if got != descriptor.digest {
+            return Err(Error::digest_mismatch(&name, &descriptor.digest, got.as_str()));
+        }
+        Ok(bytes)
+    }
+
+    /// Adds a manifest after everything that it names. What it is named by comes later, so that at
+    /// no moment the sink has a manifest whose parts are missing.
+    fn visit(&mut self, descriptor: &Descriptor, depth: usize) -> Result<()> {
+        if depth > DEPTH_MAX {
+            return Err(Error::protocol("the image's indexes are nested too deep"));
+        }
+        if !self.seen.insert(descriptor.digest.clone()) {
+            return Ok(());
+        }
+        if self.seen.len() > MANIFESTS_MAX {
+            return Err(Error::too_large("the image (manifests, not bytes)", MANIFESTS_MAX as u64));
+        }
+        let bytes = self.read(descriptor)?;
+        if is_index(&descriptor.media_type, &bytes) {
+            for child in parse_index(descriptor, &bytes)?.manifests {
+                // An index may list blobs that are no manifests; they go along as what they are.
+                if is_manifest_like(&child.media_type) {
+                    self.visit(&bare(&child), depth + 1)?;
+                } else {
+                    self.add_blob(child);
+                }
+            }
+        } else {
+            self.add_parts(descriptor, &bytes)?;
+        }
+        self.manifests.push((bare(descriptor), bytes));
+        if self.referrers == Referrers::Take {
+            let found = self.source.referrers(&descriptor.digest).map_err(|error| {
+                Error::local(format!("cannot list what refers to `{}`", descriptor.digest), error)
+            })?;
+            for referrer in found {
+                self.visit(&bare(&referrer), depth + 1)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn add_parts(&mut self, descriptor: &Descriptor, bytes: &[u8]) -> Result<()> {
+        // Where the sink has the manifest it has the parts.
+        let there = self.sink.has_manifest(descriptor).map_err(|error| {
+            Error::local(format!("cannot look for manifest `{}`", descriptor.digest), error)
+        })?;
+        if there {
+            return Ok(());
+        }
+        let manifest = Manifest::parse(bytes).map_err(|source| {
+            let message = format!("manifest `{}` cannot be understood", descriptor.digest);
+            Error::protocol(message).with_source(source)
+        })?;
+        self.add_blob(manifest.config);
+        for layer in manifest.layers {
+            self.add_blob(layer);
+        }
+        Ok(())
+    }
+
+    fn add_blob(&mut self, blob: Descriptor) {
+        // Layers that must not be handed on are fetched from where their URLs say, by whoever
+        // runs the image; registries do not have them.
+        let kind = blob.media_type.as_str();
+        let foreign = kind.contains(".foreign.") || kind.contains(".nondistributable.");
+        if !foreign && self.seen.insert(blob.digest.clone()) {
+            self.blobs.push(blob);
+        }
+    }
+}
+
+/// The descriptor without what its index says about it (platform, annotations).
+fn bare(descriptor: &Descriptor) -> Descriptor {
+    Descriptor::new(descriptor.media_type.clone(), descriptor.digest.clone(), descriptor.size)
+}
+
+fn is_manifest_like(media_type: &MediaType) -> bool {
+    media_type.is_manifest()
+        || media_type.is_index()
+        || media_type.as_str().ends_with(".manifest.v1+json")
+}
+
+fn is_index(media_type: &MediaType, bytes: &[u8]) -> bool {
+    media_type.is_index() || (!media_type.is_manifest() && Index::parse(bytes).is_ok())
+}
+
+fn parse_index(descriptor: &Descriptor, bytes: &[u8]) -> Result<Index> {
+    Index::parse(bytes).map_err(|source| {
+        let message = format!("index `{}` cannot be understood", descriptor.digest);
+        Error::protocol(message).with_source(source)
+    })
+}
