@@ -19,7 +19,8 @@ impl<T: Eq + Hash + Ord> Tally<T> {
 
     /// Lists what was seen, most frequent first; ties in the order of the things.
     pub fn ranking(&self) -> Vec<(&T, u64)> {
-        let mut ranking: Vec<_> = self.counts.iter().map(|(thing, count)| (thing, *count)).collect();
+        let mut ranking: Vec<_> =
+            self.counts.iter().map(|(thing, count)| (thing, *count)).collect();
         ranking.sort_by(|left, right| right.1.cmp(&left.1).then_with(|| left.0.cmp(right.0)));
         ranking
     }
