@@ -231,6 +231,13 @@ pub enum MountSource {
         /// Whether mounts below it come too.
         depth: BindDepth,
     },
+    /// A file or folder of a stack of layers, such as another stage of a build.
+    Overlay {
+        /// The stack. Without an upper, its access is read-only.
+        overlay: Overlay,
+        /// The path in it; links on the way stay within it. Empty for all of it.
+        path: HostPath,
+    },
     /// A fresh folder in memory.
     Tmpfs {
         /// Most bytes in it; the kernel's default is half of the memory.
