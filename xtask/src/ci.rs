@@ -118,9 +118,12 @@ fn tests_as_user(tally: &mut Tally) -> Result<()> {
     for (folder, binary) in &binaries {
         println!("     Running {} as {user}", binary.display());
         let mut command = as_user(folder);
-        command.arg("env").arg(format!("HOME=/home/{user}")).arg(format!("USER={user}"));
         // What a login would set, and root's would be wrong for.
-        command.args(["-u", "XDG_RUNTIME_DIR", "-u", "XDG_CACHE_HOME", "-u", "XDG_DATA_HOME"]);
+        command.arg("env");
+        for name in ["XDG_RUNTIME_DIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"] {
+            command.args(["-u", name]);
+        }
+        command.arg(format!("HOME=/home/{user}")).arg(format!("USER={user}"));
         tests(command.arg(binary), tally)?;
     }
     Ok(())
