@@ -28,6 +28,11 @@ impl Cancel {
         self.asked.load(Ordering::SeqCst)
     }
 
+    /// True once the build is to stop, for work that looks now and then.
+    pub(crate) fn flag(&self) -> &AtomicBool {
+        &self.asked
+    }
+
     pub(crate) fn check(&self) -> Result<(), Error> {
         if self.is_canceled() { Err(Error::canceled()) } else { Ok(()) }
     }

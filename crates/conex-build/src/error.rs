@@ -85,6 +85,13 @@ impl Error {
         Self::dockerfile(vec![diagnostic])
     }
 
+    /// Says that this is about a command that ended with a code other than 0.
+    pub(crate) fn into_failed_step(mut self, message: String, code: i32) -> Self {
+        self.kind = ErrorKind::StepFailed(code);
+        self.message = message;
+        self
+    }
+
     pub(crate) fn io(
         act: impl Into<String>,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,

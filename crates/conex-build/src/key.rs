@@ -37,14 +37,14 @@ impl Components {
         hasher.finish()
     }
 
-    /// Writes the components for [`Components::parse`].
-    pub(crate) fn to_json(&self) -> String {
-        serde_json::to_string(&self.0).expect("pairs of strings always serialise")
+    /// Writes the components for [`Components::from_value`].
+    pub(crate) fn to_value(&self) -> serde_json::Value {
+        serde_json::json!(self.0)
     }
 
-    /// Reads what [`Components::to_json`] wrote; what is not readable explains nothing.
-    pub(crate) fn parse(json: &str) -> Self {
-        Self(serde_json::from_str(json).unwrap_or_default())
+    /// Reads what [`Components::to_value`] wrote; what is not readable explains nothing.
+    pub(crate) fn from_value(value: &serde_json::Value) -> Self {
+        Self(serde_json::from_value(value.clone()).unwrap_or_default())
     }
 
     /// Says what differs from an earlier run of the same step, one line each.
@@ -110,9 +110,9 @@ mod tests {
         let before = components(&[("command", "make"), ("env A", "1"), ("user", "root")]);
         let now = components(&[("command", "make -j2"), ("user", "root"), ("env B", "2")]);
         assert_eq!(
-            now.differences(&Components::parse(&before.to_json())),
+            now.differences(&Components::from_value(&before.to_value())),
             ["command changed: `make` → `make -j2`", "env B is new: `2`", "env A is gone: `1`"]
         );
-        assert!(Components::parse("nonsense").0.is_empty());
+        assert!(Components::from_value(&"nonsense".into()).0.is_empty());
     }
 }

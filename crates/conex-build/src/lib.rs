@@ -10,14 +10,25 @@
 
 mod cancel;
 mod context;
+mod engine;
 mod error;
 mod graph;
+mod image;
 mod key;
+mod mask;
+mod ops;
+mod options;
 mod plan;
+mod remote_cache;
 mod scheduler;
 
 pub use cancel::Cancel;
 pub use context::{Context, ContextOptions};
 pub use error::{Error, ErrorKind};
 pub use graph::{BaseImage, BuildArgs, Plan};
-pub use plan::{Images, NamedContext, NoCache, PlanOptions, plan};
+pub use image::{BuiltImage, ImageOptions, Outcome, build, keep};
+pub use options::{
+    BuildOptions, Contexts, EPOCH_DEFAULT, Fetch, Fetched, FetchedTree, OnFailure, Secret,
+};
+pub use plan::{Images, NamedContext, NoCache, PlanOptions, is_git, plan};
+pub use remote_cache::{CACHE_CONFIG_TYPE, CacheItem, CacheRecords, RemoteCache};

@@ -1,2 +1,61 @@
-//! The conex command line.
-fn main() {}
+//! `conex`: container images from one program, without a daemon.
+//!
+//! This is where the world begins: arguments, environment, terminal and wiring. The work is done by
+//! the libraries; a command here reads its arguments, calls them, and shows what came of it.
+
+#![forbid(unsafe_code)]
+
+mod cli;
+mod commands;
+mod error;
+mod format;
+mod platforms;
+mod progress;
+mod session;
+mod settings;
+mod signals;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::error::{CliError, USAGE};
+
+fn main() -> ExitCode {
+    // A container's first process is this program once more; it must not parse arguments or start
+    // threads before it has become what it was started for.
+    conex_exec::helper_main_if_asked();
+    // Deep trees and many layers need many open files; the soft limit is for programs that select().
+    conex_sys::limits::raise_open_file_limit();
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // clap prints help to standard output and errors to standard error.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { USAGE } else { 0 });
+        }
+    };
+    let settings = settings::Settings::read(cli.root.as_deref(), cli.color());
+    let session = session::Session::new(settings);
+    match commands::run(&session, cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            show(&session, &error);
+            ExitCode::from(error.code)
+        }
+    }
+}
+
+/// Tells the person what went wrong.
+fn show(session: &session::Session, error: &CliError) {
+    if error.silent {
+        return;
+    }
+    let palette = session.err_palette();
+    if let Some((name, text)) = &error.source_text {
+        let source = conex_term::Source { name, text };
+        session.err(conex_term::Findings::new(source, palette).all(&error.findings).trim_end());
+    }
+    let hints = error.hint.as_deref();
+    session.err(conex_term::ErrorText::new(palette).render(error, hints).trim_end());
+}

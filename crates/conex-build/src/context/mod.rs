@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use conex_dockerfile::{DirState, Ignore};
+use conex_layer::Wanted;
 use conex_oci::Hasher;
 use conex_sys::dir::Dir;
 use conex_sys::root::{Links, RootDir};
@@ -97,6 +98,25 @@ impl Context {
         let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
         let whole = (!path.is_empty()).then_some(path.len());
         ends.chain(whole).fold(ignore.root(), |state, end| ignore.enter(&state, &path[..end]))
+    }
+
+    /// Whether anything is left out.
+    pub(crate) fn ignores_something(&self) -> bool {
+        !self.options.ignore.is_empty()
+    }
+
+    /// What a copy from `base` does with a path below it.
+    pub(crate) fn wanted(&self, base: &Path, path: &Path, kind: FileKind) -> Wanted {
+        let mut whole = Vec::new();
+        join(base.as_os_str().as_bytes(), path.as_os_str().as_bytes(), &mut whole);
+        if !self.ignores_something() || whole.is_empty() {
+            return Wanted::Take;
+        }
+        match self.ignored(&whole, kind) {
+            None => Wanted::Take,
+            Some(Verdict::Enter) => Wanted::LookInside,
+            Some(_) => Wanted::Skip,
+        }
     }
 
     /// What lies at and below a path that [`Listing::resolve`] gave: the path itself first (with

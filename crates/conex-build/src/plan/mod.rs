@@ -9,6 +9,8 @@ mod scope;
 mod stage;
 mod transfer;
 
+pub use transfer::is_git;
+
 use std::collections::BTreeMap;
 
 use conex_dockerfile::{Dockerfile, Expander, StageRef};

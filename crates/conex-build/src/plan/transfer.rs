@@ -186,7 +186,7 @@ fn is_http(source: &str) -> bool {
 
 /// What is fetched with git: an http(s) URL of a repository (`….git`, with or without `#ref`), or
 /// one that only git knows.
-pub(crate) fn is_git(source: &str) -> bool {
+pub fn is_git(source: &str) -> bool {
     let schemes = ["git://", "ssh://", "git@"];
     if schemes.iter().any(|scheme| source.starts_with(scheme)) {
         return true;

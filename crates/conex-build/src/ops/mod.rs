@@ -1,0 +1,6 @@
+//! What the vertices do: run a command, copy files, make a folder.
+
+pub(crate) mod copy;
+pub(crate) mod run;
+pub(crate) mod trees;
+pub(crate) mod workdir;

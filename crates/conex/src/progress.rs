@@ -1,0 +1,32 @@
+//! Progress on standard error, as the terminal allows it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use conex_term::{Mode, Progress, ProgressOptions, Size};
+
+use crate::session::Session;
+use crate::settings::variable;
+
+/// Chooses between a live display and plain lines.
+pub fn auto() -> Mode {
+    let text = |name| variable(name).map(|value| value.to_string_lossy().into_owned());
+    let is_ci = text("CI").is_some_and(|ci| ci != "false");
+    conex_term::auto_mode(conex_term::is_terminal(std::io::stderr()), text("TERM").as_deref(), is_ci)
+}
+
+/// Starts to show progress.
+pub fn start(session: &Session, mode: Mode, title: String) -> Progress {
+    let begin = Instant::now();
+    let size = || {
+        let size = conex_term::terminal_size(std::io::stderr());
+        size.unwrap_or(Size { columns: 80, rows: 24 })
+    };
+    let options = ProgressOptions::new(
+        title,
+        session.err_palette(),
+        Arc::new(move || begin.elapsed()),
+        Arc::new(size),
+    );
+    Progress::start(mode, Box::new(std::io::stderr()), options)
+}
