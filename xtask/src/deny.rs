@@ -9,7 +9,7 @@ use std::process::Command;
 use crate::shell::{self, Result, cargo, is_ci, program};
 
 /// The release that `deny.toml` is written for; any later one of the same series does.
-const VERSION: &str = "0.20";
+const VERSION: &str = "^0.20";
 
 /// Checks licences, bans and sources; advisories too if their database can be fetched.
 pub(crate) fn run() -> Result<()> {
