@@ -302,6 +302,7 @@ impl Mount {
                 let path = path.display();
                 Err(Error::invalid(format!("mount source `{path}` is not absolute")))
             }
+            MountSource::Overlay { overlay, .. } => Rootfs::Overlay(overlay.clone()).check(),
             _ => Ok(()),
         }
     }

@@ -373,6 +373,22 @@ fn write(file: &Path, value: &str) -> std::io::Result<()> {
     std::io::Write::write_all(&mut file, value.as_bytes())
 }
 
+/// A name for a cgroup that another program makes for this helper.
+pub(crate) fn name_for_runtime() -> Result<String> {
+    own_name().doing(|| "cannot name a cgroup".to_owned())
+}
+
+/// Removes what an OCI runtime that was killed has left of a cgroup by [`name_for_runtime`].
+pub(crate) fn remove_named(name: &str) {
+    let Ok(layout) = Layout::read() else { return };
+    for place in layout.places() {
+        for parent in [&place.own, &place.mount] {
+            // Mostly there is none: the runtime has removed it.
+            let _ = std::fs::remove_dir(parent.join(name));
+        }
+    }
+}
+
 /// `conex-PID-START`: the start time tells a process from a later one of the same number.
 fn own_name() -> std::io::Result<String> {
     let pid = rustix::process::getpid().as_raw_nonzero().get();

@@ -69,8 +69,7 @@ fn become_program(birth: &Birth<'_>) -> Result<Infallible> {
     if birth.cgroup == CgroupEntry::WhenTold {
         await_cgroup(birth)?;
     }
-    namespace::unshare(Namespaces::CGROUP)
-        .doing(|| "cannot make a cgroup namespace".to_owned())?;
+    namespace::unshare(Namespaces::CGROUP).doing(|| "cannot make a cgroup namespace".to_owned())?;
     namespace::set_hostname(&spec.hostname).doing(|| "cannot set the host name".to_owned())?;
     if spec.network == Network::None {
         namespace::loopback_up().doing(|| "cannot switch on the loopback device".to_owned())?;
@@ -93,15 +92,12 @@ fn build(birth: &Birth<'_>) -> Result<Option<OwnedFd>> {
     let spec = birth.spec;
     let act = || "cannot make the container's scratch file system".to_owned();
     let scratch = scratch().doing(act)?;
-    rustix::fs::mkdirat(&scratch, ROOT_NAME, Mode::from_raw_mode(0o755)).doing(act)?;
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root_dir = rustix::fs::openat(&scratch, ROOT_NAME, flags, Mode::empty()).doing(act)?;
     let attributes = match birth.guard {
         DeviceGuard::Cgroup => Attributes::NONE,
         DeviceGuard::NoDevices => Attributes::NO_DEVICES,
     };
     let upper = open_upper(&spec.rootfs)?;
-    let root = mount_rootfs(&spec.rootfs, &root_dir, attributes)?;
+    let root = mount_rootfs(&spec.rootfs, &scratch, ROOT_NAME, attributes)?;
     let root_again = root.try_clone().doing(|| "cannot open the rootfs".to_owned())?;
     let mut mounter =
         Mounter { tree: Tree::new(root_again, upper)?, scratch: &scratch, birth, file_count: 0 };
@@ -143,7 +139,7 @@ fn scratch_mount(no_swap: bool) -> std::io::Result<OwnedFd> {
     filesystem.mount(Attributes::NO_SUID.and(Attributes::NO_DEVICES))
 }
 
-fn open_upper(rootfs: &Rootfs) -> Result<Option<OwnedFd>> {
+pub(super) fn open_upper(rootfs: &Rootfs) -> Result<Option<OwnedFd>> {
     let Rootfs::Overlay(overlay) = rootfs else { return Ok(None) };
     let Some(upper) = &overlay.upper else { return Ok(None) };
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;

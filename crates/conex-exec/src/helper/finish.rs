@@ -17,7 +17,7 @@ use rustix::process::{DumpableBehavior, Gid, Resource, Rlimit, Signal, Uid};
 
 use super::container::Birth;
 use super::init;
-use super::place::{groups_are_frozen, id_error};
+use super::place::{Place, groups_are_frozen, id_error};
 use crate::error::{Context as _, Error, Result};
 use crate::protocol::FromContainer;
 use crate::seccomp;
@@ -53,7 +53,7 @@ pub(super) fn finish(birth: &Birth<'_>, terminal: Option<OwnedFd>) -> Result<Inf
     }
 }
 
-fn connect_streams(spec: &ContainerSpec, terminal: Option<OwnedFd>) -> Result<()> {
+pub(super) fn connect_streams(spec: &ContainerSpec, terminal: Option<OwnedFd>) -> Result<()> {
     let act = || "cannot connect the standard streams".to_owned();
     let user = Uid::from_raw(spec.user.uid);
     if let Some(terminal) = terminal {
@@ -120,7 +120,7 @@ fn resource(name: &str) -> Option<Resource> {
 
 fn drop_power(birth: &Birth<'_>) -> Result<()> {
     let spec = birth.spec;
-    let mask = allowed(birth)?;
+    let mask = allowed(spec, birth.place)?;
     capability::limit_bounding(mask).doing(|| "cannot drop capabilities".to_owned())?;
     if spec.privileges == Privileges::NeverGrow {
         rustix::thread::set_no_new_privs(true).doing(|| "cannot set `no_new_privs`".to_owned())?;
@@ -140,10 +140,10 @@ fn drop_power(birth: &Birth<'_>) -> Result<()> {
 }
 
 /// The wanted set, less what this machine does not give.
-fn allowed(birth: &Birth<'_>) -> Result<CapabilityMask> {
-    let capabilities = &birth.spec.capabilities;
+pub(super) fn allowed(spec: &ContainerSpec, place: Place) -> Result<CapabilityMask> {
+    let capabilities = &spec.capabilities;
     let wanted = capabilities.resolve()?;
-    let bounding = birth.place.bounding;
+    let bounding = place.bounding;
     let lacking = |mask: CapabilityMask| mask.iter().find(|one| !bounding.has(*one));
     if let Some(capability) = lacking(capabilities.named()?.both(wanted)) {
         return Err(Error::unsupported(format!("this machine does not give `{capability}`")));
@@ -205,7 +205,7 @@ pub(super) fn enter_working_dir(spec: &ContainerSpec) -> Result<()> {
 }
 
 /// The environment with what must be in it.
-fn environment(spec: &ContainerSpec) -> Vec<String> {
+pub(super) fn environment(spec: &ContainerSpec) -> Vec<String> {
     let mut env = spec.env.clone();
     let has = |env: &[String], name: &str| {
         env.iter().any(|entry| entry.split_once('=').is_some_and(|(found, _)| found == name))
@@ -271,7 +271,7 @@ fn not_a_program(path: &str, error: io::Error) -> Error {
 }
 
 /// The paths at which a program may be, in order.
-fn candidates(program: &str, env: &[String]) -> Vec<String> {
+pub(super) fn candidates(program: &str, env: &[String]) -> Vec<String> {
     if program.contains('/') {
         return vec![program.to_owned()];
     }

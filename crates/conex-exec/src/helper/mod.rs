@@ -9,6 +9,7 @@ mod container;
 mod finish;
 mod init;
 mod mounts;
+mod oci;
 mod place;
 mod rootfs;
 mod stubs;

@@ -8,15 +8,16 @@ use std::path::Path;
 
 use conex_sys::mount::{self, Attributes, Depth, Filesystem};
 use conex_sys::pty;
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
 use super::container::{Birth, DeviceGuard};
 use super::place::id_error;
+use super::rootfs::mount_stack_path;
 use super::stubs::{StubKind, Tree};
 use crate::cgroup;
 use crate::error::{Context as _, Error, Result};
-use crate::spec::{Access, BindDepth, Mount, MountSource, Overlay, Rootfs};
+use crate::spec::{Access, BindDepth, Mount, MountSource};
 
 const SAFE: Attributes = Attributes::NO_SUID.and(Attributes::NO_DEVICES).and(Attributes::NO_EXEC);
 
@@ -238,7 +239,12 @@ impl Mounter<'_> {
         }
         let (mounted, depth, kind) = match &wanted.source {
             MountSource::Bind { path, depth } => bind(path, *depth)?,
-            MountSource::Overlay { overlay, path } => self.overlay(overlay, path, target)?,
+            MountSource::Overlay { overlay, path } => {
+                let name = format!("stack{}", self.file_count);
+                self.file_count += 1;
+                let (mounted, kind) = mount_stack_path(overlay, path, self.scratch, &name, target)?;
+                (mounted, Depth::This, kind)
+            }
             MountSource::Tmpfs { size, mode, uid, gid } => {
                 attributes = attributes.and(Attributes::NO_SUID).and(Attributes::NO_DEVICES);
                 let mode = format!("{mode:o}");
@@ -262,34 +268,6 @@ impl Mounter<'_> {
             mount::change(&mounted, attributes, Attributes::NONE, depth).doing(act)?;
         }
         self.attach(&mounted, target, kind)
-    }
-
-    /// Mounts a stack in the scratch file system and gives a mount of one path of it.
-    fn overlay(
-        &mut self,
-        overlay: &Overlay,
-        path: &Path,
-        target: &str,
-    ) -> Result<(OwnedFd, Depth, StubKind)> {
-        let act = || format!("cannot find what to mount on `{target}`");
-        let name = format!("stack{}", self.file_count);
-        self.file_count += 1;
-        rustix::fs::mkdirat(self.scratch, &*name, Mode::from_raw_mode(0o700)).doing(act)?;
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let place = rustix::fs::openat(self.scratch, &*name, flags, Mode::empty()).doing(act)?;
-        let root = Rootfs::Overlay(overlay.clone());
-        let root = super::rootfs::mount_rootfs(&root, &place, Attributes::NONE)?;
-        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-        let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        let flags = OFlags::PATH | OFlags::CLOEXEC;
-        let found = rustix::fs::openat2(&root, path, flags, Mode::empty(), how).doing(act)?;
-        let stat = rustix::fs::fstat(&found).doing(act)?;
-        let kind = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => StubKind::Dir,
-            _ => StubKind::File,
-        };
-        let mounted = mount::bind(&found, Path::new(""), Depth::This).doing(act)?;
-        Ok((mounted, Depth::This, kind))
     }
 
     /// Makes a file in the scratch file system and a mount of it.

@@ -5,14 +5,15 @@
 
 use std::ffi::CString;
 use std::fmt::Write as _;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use conex_sys::mount::{self, Attributes, Depth, Filesystem};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
+use super::stubs::StubKind;
 use crate::error::{Context as _, Error, Result};
 use crate::spec::{Durability, Overlay, OverlayFlavour, Rootfs};
 
@@ -21,12 +22,14 @@ const OPTION_SIZE_MAX: usize = 255;
 /// Longest options text that `mount(2)` takes: a page without its last byte.
 const OPTIONS_SIZE_MAX: usize = 4095;
 
-/// Mounts the rootfs on the folder `root` of the scratch file system; returns its root.
+/// Mounts the rootfs on a new folder `name` of the scratch file system; returns its root.
 pub(super) fn mount_rootfs(
     rootfs: &Rootfs,
-    root: &OwnedFd,
+    scratch: &OwnedFd,
+    name: &str,
     attributes: Attributes,
 ) -> Result<OwnedFd> {
+    let act = || "cannot put the rootfs in its place".to_owned();
     let mounted = match rootfs {
         Rootfs::Dir(dir) => bind_dir(dir)?,
         // Without an upper, overlayfs wants two layers at least; one needs no overlay.
@@ -35,15 +38,49 @@ pub(super) fn mount_rootfs(
         }
         Rootfs::Overlay(overlay) => match mount_overlay(overlay)? {
             Some(mounted) => mounted,
-            None => return mount_overlay_classic(overlay, root, attributes),
+            None => return mount_overlay_classic(overlay, scratch, name, attributes),
         },
     };
-    let act = || "cannot put the rootfs in its place".to_owned();
     if !attributes.is_empty() {
         mount::change(&mounted, attributes, Attributes::NONE, Depth::This).doing(act)?;
     }
-    mount::attach(&mounted, root).doing(act)?;
+    mount::attach(&mounted, make_folder(scratch, name)?).doing(act)?;
     Ok(mounted)
+}
+
+/// Mounts a path of a stack of layers, for a mount on `target`; links on the way to the path stay
+/// within the stack. Returns the mount, attached nowhere, and what it must lie on.
+pub(super) fn mount_stack_path(
+    overlay: &Overlay,
+    path: &Path,
+    scratch: &OwnedFd,
+    name: &str,
+    target: &str,
+) -> Result<(OwnedFd, StubKind)> {
+    let act = || format!("cannot find `{}` to mount on `{target}`", path.display());
+    let rootfs = Rootfs::Overlay(overlay.clone());
+    let root = mount_rootfs(&rootfs, scratch, name, Attributes::NONE)?;
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let found = rustix::fs::openat2(&root, path, flags, Mode::empty(), how).doing(act)?;
+    let stat = rustix::fs::fstat(&found).doing(act)?;
+    let kind = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Directory => StubKind::Dir,
+        _ => StubKind::File,
+    };
+    Ok((mount::bind(&found, Path::new(""), Depth::This).doing(act)?, kind))
+}
+
+fn make_folder(scratch: &OwnedFd, name: &str) -> Result<OwnedFd> {
+    let act = || "cannot make a folder for the rootfs".to_owned();
+    rustix::fs::mkdirat(scratch, name, Mode::from_raw_mode(0o755)).doing(act)?;
+    open_folder(scratch, name).doing(act)
+}
+
+fn open_folder(scratch: &OwnedFd, name: &str) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(scratch, name, flags, Mode::empty())
 }
 
 /// True if nothing can be written to the rootfs, whatever the container asks for.
@@ -160,7 +197,8 @@ fn open_layer(path: &Path) -> Result<OwnedFd> {
 /// their descriptors, relative to the folder that holds these: four bytes each.
 fn mount_overlay_classic(
     overlay: &Overlay,
-    root: &OwnedFd,
+    scratch: &OwnedFd,
+    name: &str,
     attributes: Attributes,
 ) -> Result<OwnedFd> {
     let act = || "cannot mount the overlay of the rootfs".to_owned();
@@ -190,12 +228,10 @@ fn mount_overlay_classic(
     }
     let options = CString::new(text).map_err(std::io::Error::from).doing(act)?;
     rustix::process::chdir("/proc/self/fd").doing(act)?;
-    let target = format!("/proc/self/fd/{}", root.as_raw_fd());
+    let folder = make_folder(scratch, name)?;
+    let target = format!("/proc/self/fd/{}", folder.as_raw_fd());
     mount::classic("overlay", Path::new(&target), &options, attributes).map_err(overlay_error)?;
     rustix::process::chdir("/").doing(act)?;
-    // The descriptor of the covered folder still means that; its own name leads to the mount,
-    // once it is asked for by its parent: `..` of the scratch file system.
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let parent = rustix::fs::openat(root.as_fd(), "..", flags, Mode::empty()).doing(act)?;
-    rustix::fs::openat(&parent, super::container::ROOT_NAME, flags, Mode::empty()).doing(act)
+    // The descriptor of the covered folder still means that one; its name leads to the mount.
+    open_folder(scratch, name).doing(act)
 }

@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 
 use conex_sys::namespace::Namespaces;
 use conex_sys::process::{self, Fork, Pid};
@@ -14,9 +15,10 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::{Signal, WaitOptions};
 
 use super::container::{self, Birth, CgroupEntry, DeviceGuard};
+use super::oci;
 use super::place::Place;
 use super::stubs::{self, Stub};
-use crate::cgroup::{Cgroup, Request};
+use crate::cgroup::{self, Cgroup, Request};
 use crate::error::{Context as _, Error, Failure, Result};
 use crate::protocol::{
     Channel, Ended, FromContainer, FromHelper, Outcome, ToContainer, ToHelper, retry,
@@ -53,10 +55,17 @@ fn supervise(control: &Channel) -> Result<Ended> {
     let place = Place::look()?;
     let (spec, oci) = match order.runtime {
         Runtime::Own => (order.spec, None),
-        Runtime::Oci(runtime) => (order.spec, Some(runtime)),
+        Runtime::Oci(runtime) => {
+            let name = cgroup::name_for_runtime()?;
+            (order.spec, Some(OciRun { runtime, name }))
+        }
     };
     let base = stub_base(&spec.rootfs)?;
-    let request = Request::of(&spec.resources, !place.in_user_namespace && oci.is_none());
+    // An OCI runtime makes its own cgroup.
+    let request = match oci {
+        Some(_) => Request::default(),
+        None => Request::of(&spec.resources, !place.in_user_namespace),
+    };
     let (cgroup, notes) = Cgroup::make(&request)?;
     for note in notes {
         // An error means that the caller is gone, which the loop below will see.
@@ -64,8 +73,11 @@ fn supervise(control: &Channel) -> Result<Ended> {
     }
     let mut watch =
         Watch { control, base, cgroup, stubs: Vec::new(), failure: None, state: State::SetUp };
-    let outcome = watch.run(&spec, place, oci.as_deref());
+    let outcome = watch.run(&spec, place, oci.as_ref());
     let (out_of_memory, mut problems) = watch.cgroup.remove();
+    if let Some(oci) = &oci {
+        cgroup::remove_named(&oci.name);
+    }
     let outcome = match (outcome, watch.failure.take()) {
         (_, Some(failure)) => Err(Error::from(failure)),
         (outcome, None) => outcome,
@@ -99,6 +111,13 @@ fn stub_base(rootfs: &Rootfs) -> Result<Option<OwnedFd>> {
         .doing(|| format!("cannot open rootfs folder `{}`", path.display()))
 }
 
+/// A container that an OCI runtime makes.
+struct OciRun {
+    runtime: PathBuf,
+    /// The container's name, by which what is left of a killed one is found.
+    name: String,
+}
+
 /// How far process 1 is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -117,19 +136,19 @@ struct Watch<'w> {
 }
 
 impl Watch<'_> {
-    fn run(
-        &mut self,
-        spec: &ContainerSpec,
-        place: Place,
-        oci: Option<&std::path::Path>,
-    ) -> Result<Outcome> {
-        let _ = oci;
+    fn run(&mut self, spec: &ContainerSpec, place: Place, oci: Option<&OciRun>) -> Result<Outcome> {
         let (ours, theirs) = Channel::pair().doing(|| "cannot make a channel".to_owned())?;
-        let entry =
-            if self.cgroup.must_be_entered() { CgroupEntry::WhenTold } else { CgroupEntry::AtBirth };
+        let entry = if self.cgroup.must_be_entered() {
+            CgroupEntry::WhenTold
+        } else {
+            CgroupEntry::AtBirth
+        };
         let guard =
             if self.cgroup.guards_devices() { DeviceGuard::Cgroup } else { DeviceGuard::NoDevices };
-        let namespaces = namespaces(spec);
+        let namespaces = match oci {
+            Some(_) => Namespaces::PID.and(Namespaces::MOUNT),
+            None => namespaces(spec),
+        };
         let forked = match self.cgroup.birthplace() {
             Some(cgroup) => process::fork_into(namespaces, cgroup),
             None => process::fork(namespaces),
@@ -139,14 +158,11 @@ impl Watch<'_> {
                 drop(ours);
                 let control = self.control.as_fd().try_clone_to_owned();
                 let Ok(control) = control.map(Channel::from_fd) else { process::exit_now(125) };
-                container::run(&Birth {
-                    spec,
-                    place,
-                    control,
-                    helper: theirs,
-                    guard,
-                    cgroup: entry,
-                })
+                let birth = Birth { spec, place, control, helper: theirs, guard, cgroup: entry };
+                match oci {
+                    Some(oci) => oci::run(&birth, &oci.runtime, &oci.name),
+                    None => container::run(&birth),
+                }
             }
             Fork::Parent { pid, pidfd } => {
                 drop(theirs);

@@ -10,6 +10,7 @@ mod profile;
 
 use conex_sys::capability::CapabilityMask;
 use conex_sys::process::Instruction;
+use serde_json::{Value, json};
 
 use self::numbers::{KNOWN_MAX, NONE};
 use self::profile::{Verdict, verdicts};
@@ -60,6 +61,51 @@ pub(crate) fn compile(mask: CapabilityMask) -> Option<Vec<Instruction>> {
         _ => return None,
     };
     Some(assemble(&architectures, mask))
+}
+
+/// The same profile as the OCI runtime specification writes it.
+pub(crate) fn as_oci(mask: CapabilityMask) -> Option<Value> {
+    let architectures = match std::env::consts::ARCH {
+        "x86_64" => ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"],
+        "aarch64" => ["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"],
+        _ => return None,
+    };
+    let mut allowed = Vec::new();
+    let mut rules = Vec::new();
+    let rule = |name: &str, action: &str, args: Value| json!({ "names": [name], "action": action, "args": args });
+    for (name, verdict) in profile::named_verdicts(mask) {
+        match verdict {
+            Verdict::Allow => allowed.push(name),
+            Verdict::Deny => {}
+            Verdict::Absent => rules.push(json!({
+                "names": [name], "action": "SCMP_ACT_ERRNO", "errnoRet": ENOSYS,
+            })),
+            Verdict::WithoutNamespaces => {
+                let arg = json!([{
+                    "index": 0, "value": CLONE_NAMESPACES, "valueTwo": 0,
+                    "op": "SCMP_CMP_MASKED_EQ",
+                }]);
+                rules.push(rule(name, "SCMP_ACT_ALLOW", arg));
+            }
+            Verdict::NotVsock => {
+                let arg = json!([{ "index": 0, "value": FAMILY_VSOCK, "op": "SCMP_CMP_NE" }]);
+                rules.push(rule(name, "SCMP_ACT_ALLOW", arg));
+            }
+            Verdict::OrdinaryPersonality => {
+                for personality in PERSONALITIES {
+                    let arg = json!([{ "index": 0, "value": personality, "op": "SCMP_CMP_EQ" }]);
+                    rules.push(rule(name, "SCMP_ACT_ALLOW", arg));
+                }
+            }
+        }
+    }
+    rules.push(json!({ "names": allowed, "action": "SCMP_ACT_ALLOW" }));
+    Some(json!({
+        "defaultAction": "SCMP_ACT_ERRNO",
+        "defaultErrnoRet": EPERM,
+        "architectures": architectures,
+        "syscalls": rules,
+    }))
 }
 
 fn assemble(architectures: &[Architecture], mask: CapabilityMask) -> Vec<Instruction> {

@@ -96,8 +96,14 @@ pub(super) enum Verdict {
     NotVsock,
 }
 
-/// The verdict on every call that has one of its own, by name, in the order of the names.
+/// The verdict on every call that has one of its own, by its numbers.
 pub(super) fn verdicts(mask: CapabilityMask) -> Vec<(&'static [u32; 4], Verdict)> {
+    let named = named_verdicts(mask).into_iter();
+    NUMBERS.iter().zip(named).map(|((_, numbers), (_, verdict))| (numbers, verdict)).collect()
+}
+
+/// The verdict on every call that has one of its own, in the order of the names.
+pub(super) fn named_verdicts(mask: CapabilityMask) -> Vec<(&'static str, Verdict)> {
     let always: Vec<&str> = ALWAYS.split(' ').collect();
     let mut by_capability: Vec<&str> = Vec::new();
     for (capability, names) in BY_CAPABILITY {
@@ -117,7 +123,7 @@ pub(super) fn verdicts(mask: CapabilityMask) -> Vec<(&'static [u32; 4], Verdict)
             _ => Verdict::Deny,
         }
     };
-    NUMBERS.iter().map(|(name, numbers)| (numbers, verdict(name))).collect()
+    NUMBERS.iter().map(|(name, _)| (*name, verdict(name))).collect()
 }
 
 #[cfg(test)]
