@@ -63,7 +63,8 @@ fn find_or_install() -> Result<Option<PathBuf>> {
     install.env("CARGO_TARGET_DIR", folder.join("target"));
     install.args(["install", "--locked", "--quiet", "--version", VERSION, "--root"]);
     install.arg(&folder).arg("cargo-deny");
-    shell::run(&mut install)?;
+    // A registry may be busy for a moment; that is no failure of ours.
+    shell::run(&mut install).or_else(|_| shell::run(&mut install))?;
     // What was built on the way is 1 GB and is not needed again.
     std::fs::remove_dir_all(folder.join("target")).map_err(|error| error.to_string())?;
     Ok(Some(kept))

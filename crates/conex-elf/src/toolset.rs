@@ -110,6 +110,19 @@ pub const TOOLSETS: &[Toolset] = &[
         ],
     },
     Toolset {
+        name: "node",
+        summary: "the machine's Node.js with npm",
+        programs: &["node", "npm"],
+        programs_optional: &["npx"],
+        paths: &[],
+        // Where NodeSource, Node's own archives, and Debian put npm; Debian's libraries.
+        paths_optional: &[
+            "/usr/lib/node_modules/npm",
+            "/usr/local/lib/node_modules/npm",
+            "/usr/share/nodejs",
+        ],
+    },
+    Toolset {
         name: "python3",
         summary: "the machine's Python 3 with its standard library",
         programs: &["python3"],

@@ -321,9 +321,11 @@ pub(crate) fn machine(lab: &Lab) -> String {
             tools.push(first(&[tool, "--version"]));
         }
     }
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split(' ').next().unwrap_or("?");
     let size = fs::metadata(&lab.conex).map_or(0, |file| file.len());
     format!(
-        "{} cores of {}, Linux {}. {}. The binary has {:.1} MB.\n",
+        "{} cores of {}, Linux {}, load {load} at the end. {}. The binary has {:.1} MB.\n",
         cores,
         model.unwrap_or("an unnamed processor"),
         kernel.trim(),

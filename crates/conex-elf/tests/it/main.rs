@@ -183,6 +183,25 @@ fn python_toolset_imports_what_is_compiled_and_what_is_not() {
 }
 
 #[test]
+fn node_toolset_runs_npm() {
+    let options = SearchOptions { toolsets: vec![Toolset::named("node").unwrap()], ..of_machine() };
+    let closure = match closure(&["sh"], &options) {
+        Ok(closure) => closure,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            eprintln!("skipped: no Node.js with npm here ({error})");
+            return;
+        }
+        Err(error) => panic!("{error}"),
+    };
+    let root = tempfile::tempdir().unwrap();
+    copy(&closure, root.path());
+    fs::create_dir(root.path().join("tmp")).unwrap();
+    if let Some(output) = run_in(root.path(), "HOME=/tmp npm --version") {
+        assert!(output.split('.').count() == 3, "{output}");
+    }
+}
+
+#[test]
 fn every_link_has_its_target_and_every_path_its_folder() {
     let closure = closure(&["sh", "awk", "/bin/ls"], &of_machine()).unwrap();
     let all = all(&closure);
