@@ -6,16 +6,18 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use conex_layer::{Dir, Stack};
+use conex_layer::{SnapshotTimes, Stack, WriteOptions};
 use conex_oci::{ChainId, DiffId, Digest};
 use conex_report::{Event, LogStream, Outcome, VertexId};
-use conex_store::{LayerFacts, Marks, NewCacheRecord, NewSnapshot, Owners, Snapshot, SnapshotForm};
+use conex_sys::dir::Dir;
+use conex_store::{LayerFacts, NewCacheRecord, NewSnapshot, Snapshot};
 
 use crate::error::{Error, ErrorKind};
 use crate::graph::{BaseImage, Op, Plan, Tree, UseCache, Vertex, VertexIndex};
 use crate::key::Components;
 use crate::options::BuildOptions;
 use crate::scheduler;
+use crate::unpack::UnpackOptions;
 
 /// The root file system that a vertex came to.
 #[derive(Debug, Clone, Default)]
@@ -215,14 +217,25 @@ impl<'e> Engine<'e> {
     fn fetch_cached(&self, key: &Digest, parent: &Built) -> Result<Option<Built>, Error> {
         for cache in self.options.cache_from {
             let Some(layer) = cache.find(key) else { continue };
-            let Some(blob) = layer else {
+            let Some(layer) = layer else {
                 let key = Some(key.clone());
                 return Ok(Some(Built { added: false, key, cached: true, ..parent.clone() }));
             };
-            let new = self.begin()?;
-            let diff_id = cache.unpack(blob, &self.stack(parent)?, &new, self.options.form)?;
-            let built = self.commit(new, parent, diff_id)?;
-            return Ok(Some(Built { cached: true, key: Some(key.clone()), ..built }));
+            let unpack = UnpackOptions {
+                form: self.options.form,
+                threads: self.options.parallel,
+                cancelled: Some(self.options.cancel.flag()),
+            };
+            let below = parent.snapshot.as_deref();
+            let snapshot = crate::unpack::unpack_layer(
+                self.options.lease,
+                below,
+                cache.source(),
+                &layer.blob,
+                &layer.diff_id,
+                &unpack,
+            )?;
+            return Ok(Some(Self::on_top(parent, snapshot, Some(key.clone()), true)));
         }
         Ok(None)
     }
@@ -249,29 +262,33 @@ impl<'e> Engine<'e> {
         let Some(new) = made else { return Ok(unchanged(parent)) };
         let upper = open_layer(&new)?;
         let lower = self.stack(&parent)?;
-        let options = self.write_options();
-        let summary = conex_layer::seal_layer(&upper, &lower, &options).map_err(layer_error)?;
-        if summary.entries == 0 {
+        let options = WriteOptions {
+            mtime_max: self.options.epoch,
+            // A container sees here what it will see on any other machine.
+            times: SnapshotTimes::Normalize,
+            cancelled: Some(self.options.cancel.flag()),
+            ..WriteOptions::new(self.options.form)
+        };
+        let (diff_id, summary) =
+            conex_layer::diff_id_of(&upper, &lower, &options).map_err(layer_error)?;
+        if summary.is_empty() {
             return Ok(unchanged(parent));
         }
-        self.commit(new, &parent, summary)
-    }
-
-    pub(crate) fn write_options(&self) -> conex_layer::WriteOptions {
-        conex_layer::WriteOptions { form: self.options.form, mtime_max: self.options.epoch }
+        self.commit(new, &parent, diff_id, summary.tar_size)
     }
 
     fn commit(
         &self,
         new: NewSnapshot,
         parent: &Built,
-        summary: conex_layer::LayerSummary,
+        diff_id: DiffId,
+        tar_size: u64,
     ) -> Result<Built, Error> {
         let facts = LayerFacts {
-            diff_id: summary.diff_id,
-            tar_size: summary.tar_size,
+            diff_id,
+            tar_size,
             disk_size: None,
-            form: snapshot_form(self.options.form),
+            form: self.options.form,
         };
         let parent_snapshot = parent.snapshot.as_deref();
         let lease = self.options.lease;
@@ -322,20 +339,6 @@ enum Lookup {
 
 pub(crate) fn open_layer(new: &NewSnapshot) -> Result<Dir, Error> {
     Dir::open_ambient(new.path()).map_err(|source| Error::io("cannot open the new layer", source))
-}
-
-/// The store's words for a form.
-pub(crate) fn snapshot_form(form: conex_layer::Form) -> SnapshotForm {
-    SnapshotForm {
-        marks: match form.flavor {
-            conex_layer::Flavor::Trusted => Marks::Trusted,
-            conex_layer::Flavor::User => Marks::User,
-        },
-        owners: match form.ownership {
-            conex_layer::Ownership::Real => Owners::Real,
-            conex_layer::Ownership::Recorded => Owners::Recorded,
-        },
-    }
 }
 
 fn kind(op: &Op) -> &'static str {

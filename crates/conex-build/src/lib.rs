@@ -21,6 +21,7 @@ mod options;
 mod plan;
 mod remote_cache;
 mod scheduler;
+mod unpack;
 
 pub use cancel::Cancel;
 pub use context::{Context, ContextOptions};
@@ -32,3 +33,4 @@ pub use options::{
 };
 pub use plan::{Images, NamedContext, NoCache, PlanOptions, is_git, plan};
 pub use remote_cache::{CACHE_CONFIG_TYPE, CacheItem, CacheRecords, RemoteCache};
+pub use unpack::{UnpackOptions, unpack_layer};

@@ -6,16 +6,14 @@
 //! must have the diff ID that its record says.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::sync::Arc;
 
-use conex_layer::{ApplyOptions, Decoder, Form, LayerSummary, Stack, Target};
-use conex_oci::{BlobSource, Descriptor, DiffId, Digest, ImageConfig, Manifest, VerifyReader};
-use conex_store::{NewSnapshot, Snapshot};
+use conex_oci::{BlobSource, Descriptor, DiffId, Digest, ImageConfig, Manifest};
+use conex_store::Snapshot;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::engine::{Built, layer_error};
+use crate::engine::Built;
 use crate::error::{Error, ErrorKind};
 use crate::graph::Plan;
 
@@ -116,8 +114,8 @@ struct Record {
 /// A layer of a cache elsewhere.
 #[derive(Debug, Clone)]
 pub(crate) struct CachedLayer {
-    blob: Descriptor,
-    diff_id: DiffId,
+    pub(crate) blob: Descriptor,
+    pub(crate) diff_id: DiffId,
 }
 
 /// A cache elsewhere: its records, and where its layers are to be had.
@@ -185,41 +183,8 @@ impl RemoteCache {
         self.records.get(key).map(Option::as_ref)
     }
 
-    /// Gets a layer and unpacks it into a new snapshot.
-    pub(crate) fn unpack(
-        &self,
-        layer: &CachedLayer,
-        lower: &Stack,
-        new: &NewSnapshot,
-        form: Form,
-    ) -> Result<LayerSummary, Error> {
-        let body = self.source.open(&layer.blob);
-        let body = body.map_err(|source| Error::io("cannot fetch a cached layer", source))?;
-        let verified = VerifyReader::new(body, &layer.blob);
-        let decoded = Decoder::new(verified).map_err(layer_error)?;
-        let upper = crate::engine::open_layer(new)?;
-        let mut target = Target::new(upper, lower.clone(), form).map_err(layer_error)?;
-        let (summary, mut rest) =
-            conex_layer::apply_layer(decoded, &mut target, &ApplyOptions::default())
-                .map_err(layer_error)?;
-        // The rest must be read for the digest of the whole to be checked.
-        std::io::copy(&mut rest, &mut std::io::sink())
-            .map_err(|source| Error::io("cannot fetch a cached layer", source))?;
-        if summary.diff_id != layer.diff_id {
-            let message =
-                format!("a cached layer has diff ID `{}`, wanted `{}`", summary.diff_id, layer.diff_id);
-            return Err(Error::new(ErrorKind::Io, message));
-        }
-        Ok(summary)
+    /// Where layers are to be had.
+    pub(crate) fn source(&self) -> &dyn BlobSource {
+        &*self.source
     }
-}
-
-/// Reads all of a body that must be small.
-pub(crate) fn read_all(mut body: impl Read, size_max: u64) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    body.by_ref().take(size_max + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > size_max {
-        return Err(std::io::Error::other(format!("it has more than {size_max} bytes")));
-    }
-    Ok(bytes)
 }

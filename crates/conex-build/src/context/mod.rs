@@ -23,8 +23,8 @@ use conex_sys::root::{Links, RootDir};
 use conex_sys::stat::FileKind;
 use conex_sys::walk::{Verdict, Visit, map_tree};
 
-pub(crate) use entry::{Entry, Modes, Owners, tree_digest, walk_order};
-pub(crate) use select::{Depth, Listing, Selected, base_name, select, split_pivot};
+pub(crate) use entry::{Entry, Modes, Owners, tree_digest};
+pub(crate) use select::{Depth, Listing, Selected, select, split_pivot};
 use stat_cache::{StatCache, join};
 
 /// How a context folder is opened.
@@ -117,6 +117,19 @@ impl Context {
             Some(Verdict::Enter) => Wanted::LookInside,
             Some(_) => Wanted::Skip,
         }
+    }
+
+    /// The paths that the ignore file leaves out, each without what is below it.
+    pub(crate) fn hidden_paths(&self) -> io::Result<Vec<PathBuf>> {
+        let visit = |visit: &Visit<'_>| -> io::Result<Verdict<()>> {
+            let path = visit.path.as_os_str().as_bytes();
+            Ok(match self.ignored(path, visit.entry.kind) {
+                None | Some(Verdict::Enter) => Verdict::Enter,
+                Some(_) => Verdict::TakeOnly(()),
+            })
+        };
+        let found = map_tree(self.root.as_dir(), self.options.threads, &visit)?;
+        Ok(found.into_iter().map(|(path, ())| path).collect())
     }
 
     /// What lies at and below a path that [`Listing::resolve`] gave: the path itself first (with

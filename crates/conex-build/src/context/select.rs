@@ -4,7 +4,7 @@
 //! part) may match nothing. Links are followed, within the root; a path that climbs above the root
 //! stays at it.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -174,11 +174,6 @@ fn matches(pattern: &[u8], name: &[u8]) -> io::Result<bool> {
 
 fn wrong_pattern(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, error)
-}
-
-/// The last part of a path; none for the root.
-pub(crate) fn base_name(path: &Path) -> Option<&OsStr> {
-    path.file_name()
 }
 
 #[cfg(test)]

@@ -3,18 +3,19 @@
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use conex_dockerfile::{Account, EntryType, Ignore, Mode, Owner};
 use conex_layer::{
-    Attributes, CopyOptions, LastLink, Replace, Stack, Target, UnpackOptions, Wanted,
+    ApplyOptions, Attributes, CopyOptions, LastLink, Replace, Stack, Target, Wanted,
 };
 use conex_oci::Digest;
 use conex_store::NewSnapshot;
 use conex_sys::stat::FileKind;
 
 use super::trees::{Counting, Source, not_found};
-use crate::context::{Context, Depth, Listing as _, Modes, Owners, Selected, select, split_pivot};
+use crate::context::{Context, Depth, Modes, Owners, Selected, select, split_pivot};
 use crate::engine::{Built, Engine, Inputs, layer_error, open_layer, store_error};
 use crate::error::{Error, ErrorKind};
 use crate::graph::{CopyOp, CopySource, Tree, VertexIndex};
@@ -221,6 +222,27 @@ impl Engine<'_> {
         }
     }
 
+    /// A layer of whiteouts that hides what the ignore file leaves out of a context; none where it
+    /// leaves out nothing.
+    pub(crate) fn ignore_mask(&self, context: &Context) -> Result<Option<NewSnapshot>, Error> {
+        if !context.ignores_something() {
+            return Ok(None);
+        }
+        let hidden = context
+            .hidden_paths()
+            .map_err(|error| Error::io("cannot read the build context", error))?;
+        if hidden.is_empty() {
+            return Ok(None);
+        }
+        let mask = self.begin()?;
+        let lower = Stack::plain(context.root().as_dir().clone());
+        let mut target = self.target(&mask, lower)?;
+        for path in hidden {
+            target.remove(&path).map_err(layer_error)?;
+        }
+        Ok(Some(mask))
+    }
+
     /// Fills a new cache mount with what it shall start with.
     pub(crate) fn fill(
         &self,
@@ -235,11 +257,11 @@ impl Engine<'_> {
             .resolve(&clean(path))
             .map_err(|error| Error::io(format!("cannot look for `{path}`"), error))?;
         let (path, _) = resolved.ok_or_else(|| not_found(&source, path))?;
-        let dir = conex_layer::Dir::open_ambient(folder)
+        let dir = conex_sys::dir::Dir::open_ambient(folder)
             .map_err(|error| Error::io("cannot open a cache mount", error))?;
         let form = self.options.form;
         let mut target = Target::new(dir, Stack::empty(form), form).map_err(layer_error)?;
-        let stack = source.stack()?;
+        let stack = source.stack();
         let options = CopyOptions::keep(self.options.parallel);
         conex_layer::copy(&stack, &path, &mut target, Path::new("/"), &options)
             .map_err(layer_error)?;
@@ -249,10 +271,10 @@ impl Engine<'_> {
 
 impl Source {
     /// The tree as the copier sees it.
-    fn stack(&self) -> Result<Stack, Error> {
+    fn stack(&self) -> Arc<Stack> {
         match self {
-            Self::Context(context) => Ok(Stack::plain(context.root().as_dir().clone())),
-            Self::Stack(stack, _) => Ok(stack.clone()),
+            Self::Context(context) => Arc::new(Stack::plain(context.root().as_dir().clone())),
+            Self::Stack(stack, _) => stack.clone(),
         }
     }
 }
@@ -288,7 +310,7 @@ impl Work<'_> {
             }
             CopySource::Git { url, checksum, keep_git_dir } => {
                 let tree = self.engine.fetch_git(url, checksum.as_deref(), *keep_git_dir)?;
-                let dir = conex_layer::Dir::open_ambient(&tree.path)
+                let dir = conex_sys::dir::Dir::open_ambient(&tree.path)
                     .map_err(|error| Error::io("cannot open the repository", error))?;
                 let stack = Stack::plain(dir);
                 self.copy(&stack, Path::new(""), &PathBuf::from(&self.op.dest), None, (0, 0))
@@ -297,7 +319,7 @@ impl Work<'_> {
     }
 
     fn selected(&mut self, source: &Source, selected: &Selected) -> Result<(), Error> {
-        let stack = source.stack()?;
+        let stack = source.stack();
         let default_owner = match source {
             Source::Context(_) => Some((0, 0)),
             Source::Stack(..) => None,
@@ -315,9 +337,9 @@ impl Work<'_> {
             dest
         } else {
             if self.op.add && selected.kind == FileKind::File {
-                let file = stack.open(&selected.path).map_err(layer_error)?;
-                if conex_layer::is_archive(&file).map_err(layer_error)? {
-                    return self.unpack(file, &dest);
+                let open = || stack.open(&selected.path).map_err(layer_error);
+                if conex_layer::is_archive(&mut open()?) {
+                    return self.unpack(open()?, &dest);
                 }
             }
             self.file_path(base_name(selected))?
@@ -494,18 +516,19 @@ impl Work<'_> {
         self.put_file(&path, FETCHED_MODE, &mut open()?)
     }
 
-    fn unpack(&mut self, archive: std::fs::File, dest: &Path) -> Result<(), Error> {
+    fn unpack(&mut self, mut archive: std::fs::File, dest: &Path) -> Result<(), Error> {
         self.make_dest(dest, FileKind::Dir)?;
-        let options =
-            UnpackOptions { owner: self.owner, mtime_max: Some(self.engine.options.epoch) };
-        conex_layer::unpack_archive(archive, &mut self.target, dest, &options)
+        let mut options = ApplyOptions::new(self.engine.options.parallel);
+        options.cancelled = Some(self.engine.options.cancel.flag());
+        let target = &mut self.target;
+        conex_layer::unpack_archive(&mut archive, target, dest, self.owner, &options)
             .map_err(layer_error)?;
         Ok(())
     }
 }
 
 fn entry_type(kind: FileKind) -> EntryType {
-    if kind == FileKind::Dir { EntryType::Directory } else { EntryType::File }
+    if kind == FileKind::Dir { EntryType::Directory } else { EntryType::Other }
 }
 
 fn excludes(op: &CopyOp) -> Result<Ignore, Error> {

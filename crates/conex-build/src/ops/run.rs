@@ -15,7 +15,7 @@ use conex_store::{CacheMount, CacheMountOptions, NewSnapshot};
 use conex_sys::stat::FileKind;
 
 use super::trees::{Counting, Source, not_found};
-use crate::context::{Listing as _, Modes};
+use crate::context::Modes;
 use crate::engine::{Built, Engine, Inputs, layer_error, store_error};
 use crate::error::{Error, ErrorKind};
 use crate::graph::{RunMount, RunOp, Tree, VertexIndex};

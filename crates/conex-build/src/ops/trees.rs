@@ -19,7 +19,7 @@ use crate::graph::Tree;
 pub(crate) enum Source {
     Context(Arc<Context>),
     /// The result of a vertex, with the identity of its content.
-    Stack(Stack, String),
+    Stack(Arc<Stack>, String),
 }
 
 /// Folders below one path of a stage that are digested: deeper trees are refused, not followed.
@@ -29,7 +29,7 @@ impl Source {
     pub(crate) fn listing(&self) -> &dyn Listing {
         match self {
             Self::Context(context) => &**context,
-            Self::Stack(stack, _) => stack,
+            Self::Stack(stack, _) => &**stack,
         }
     }
 
@@ -65,7 +65,7 @@ impl Listing for Stack {
 
     fn names(&self, folder: &Path) -> io::Result<Vec<(OsString, FileKind)>> {
         let entries = self.read_dir(folder).map_err(io::Error::other)?;
-        Ok(entries.into_iter().map(|entry| (entry.name, entry.stat.kind)).collect())
+        Ok(entries.into_iter().map(|entry| (entry.name, entry.kind)).collect())
     }
 }
 
@@ -141,7 +141,7 @@ impl Engine<'_> {
             }
             Tree::Vertex(vertex) => {
                 let built = inputs.get(*vertex);
-                Ok(Source::Stack(self.stack(&built)?, built.identity()))
+                Ok(Source::Stack(Arc::new(self.stack(&built)?), built.identity()))
             }
         }
     }

@@ -36,7 +36,7 @@ pub enum NamedContext {
 }
 
 /// Finds images to start from, and brings them into the store.
-pub trait Images: Sync {
+pub trait Images {
     /// Finds an image for a platform. On return its layers are unpacked in the store.
     ///
     /// # Errors

@@ -9,9 +9,10 @@ use std::time::SystemTime;
 
 use conex_build::{Context, ContextOptions, Fetch as _, NamedContext, is_git};
 use conex_dockerfile::Ignore;
-use conex_layer::{Dir, Stack, Target, UnpackOptions};
+use conex_layer::{Stack, Target, UnpackOptions};
 use conex_report::Severity;
 use conex_store::Lease;
+use conex_sys::dir::Dir;
 
 use super::fetch::Fetcher;
 use super::inputs::Stdin;

@@ -1,0 +1,141 @@
+//! The registry client, set up from this machine: credentials, configuration, certificates,
+//! proxies.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use conex_remote::{
+    AuthFile, Client, ClientOptions, CredentialSource, ProcessHelpers, ProxyOptions, RegistriesConf,
+    Roots, Verify,
+};
+
+use crate::error::{CliError, Doing as _, Result};
+use crate::session::Session;
+use crate::settings::variable;
+
+/// Largest configuration file read.
+const FILE_SIZE_MAX: u64 = 4 << 20;
+
+/// Where the system keeps the authorities that it trusts.
+const SYSTEM_ROOTS: [&str; 3] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/cert.pem",
+];
+
+/// A client with everything that this machine knows of registries.
+pub fn client(session: &Session, verify: Verify) -> Result<Client> {
+    Ok(Client::new(options(session, verify)?))
+}
+
+fn options(session: &Session, verify: Verify) -> Result<ClientOptions> {
+    let home = &session.settings.home;
+    let mut options = ClientOptions::new(concat!("conex/", env!("CARGO_PKG_VERSION")));
+    options.verify = verify;
+    for path in auth_files(session) {
+        if let Some(file) = auth_file(&path)? {
+            options.credentials.push(file);
+        }
+    }
+    options.registries = registries_conf(session)?;
+    options.hosts_dirs = existing([PathBuf::from("/etc/containerd/certs.d")]);
+    options.certs_dirs = existing([
+        home.join(".config/containers/certs.d"),
+        PathBuf::from("/etc/containers/certs.d"),
+        PathBuf::from("/etc/docker/certs.d"),
+    ]);
+    let bundle = text("SSL_CERT_FILE").map(PathBuf::from);
+    let bundles = bundle.into_iter().chain(SYSTEM_ROOTS.map(PathBuf::from));
+    if let Some(pem) = bundles.filter_map(|path| std::fs::read(path).ok()).next() {
+        options.roots = Roots::Pem(Arc::new(pem));
+    }
+    options.proxies = ProxyOptions {
+        http: text("http_proxy").or_else(|| text("HTTP_PROXY")),
+        https: text("https_proxy").or_else(|| text("HTTPS_PROXY")),
+        no_proxy: text("no_proxy").or_else(|| text("NO_PROXY")).unwrap_or_default(),
+    };
+    Ok(options)
+}
+
+fn text(name: &str) -> Option<String> {
+    variable(name).map(|value| value.to_string_lossy().into_owned())
+}
+
+/// The files in which credentials may be, Podman's before Docker's.
+pub fn auth_files(session: &Session) -> Vec<PathBuf> {
+    let home = &session.settings.home;
+    let mut files: Vec<PathBuf> = Vec::new();
+    files.extend(variable("REGISTRY_AUTH_FILE").map(PathBuf::from));
+    files.extend(variable("XDG_RUNTIME_DIR").map(|dir| PathBuf::from(dir).join("containers/auth.json")));
+    let config = variable("XDG_CONFIG_HOME").map_or_else(|| home.join(".config"), PathBuf::from);
+    files.push(config.join("containers/auth.json"));
+    files.push(docker_config(session));
+    files
+}
+
+/// Docker's `config.json`.
+pub fn docker_config(session: &Session) -> PathBuf {
+    let folder = variable("DOCKER_CONFIG").map(PathBuf::from);
+    folder.unwrap_or_else(|| session.settings.home.join(".docker")).join("config.json")
+}
+
+fn auth_file(path: &PathBuf) -> Result<Option<Arc<dyn CredentialSource>>> {
+    let Some(bytes) = read(path)? else { return Ok(None) };
+    let file = AuthFile::parse(&bytes).map_err(|error| {
+        CliError::because(format!("cannot use the credentials of `{}`", path.display()), error)
+    })?;
+    let search_path = variable("PATH").map_or_else(Vec::new, |path| {
+        std::env::split_paths(&path).collect()
+    });
+    Ok(Some(Arc::new(file.with_helpers(Arc::new(ProcessHelpers { search_path })))))
+}
+
+fn registries_conf(session: &Session) -> Result<RegistriesConf> {
+    let own = session.settings.home.join(".config/containers/registries.conf");
+    let named = variable("CONTAINERS_REGISTRIES_CONF").map(PathBuf::from);
+    let main = named.into_iter().chain([own, PathBuf::from("/etc/containers/registries.conf")]);
+    let mut conf = RegistriesConf::default();
+    let mut files: Vec<PathBuf> = main.filter(|path| path.is_file()).take(1).collect();
+    files.extend(drop_ins("/etc/containers/registries.conf.d"));
+    for path in files {
+        let Some(bytes) = read(&path)? else { continue };
+        let read = RegistriesConf::parse(&String::from_utf8_lossy(&bytes)).map_err(|error| {
+            CliError::because(format!("cannot use `{}`", path.display()), error)
+        })?;
+        conf.merge(read);
+    }
+    Ok(conf)
+}
+
+fn drop_ins(folder: &str) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let mut files: Vec<PathBuf> = entries
+        .filter_map(|entry| entry.ok())
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "conf"))
+        .collect();
+    files.sort();
+    files
+}
+
+fn existing(folders: impl IntoIterator<Item = PathBuf>) -> Vec<PathBuf> {
+    folders.into_iter().filter(|folder| folder.is_dir()).collect()
+}
+
+fn read(path: &PathBuf) -> Result<Option<Vec<u8>>> {
+    use std::io::Read as _;
+    let file = match std::fs::File::open(path) {
+        Ok(file) => file,
+        // A file of another user, as root's in a user namespace, says nothing to this one.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => return Ok(None),
+        Err(error) => {
+            return Err(CliError::because(format!("cannot open `{}`", path.display()), error));
+        }
+    };
+    let mut bytes = Vec::new();
+    file.take(FILE_SIZE_MAX)
+        .read_to_end(&mut bytes)
+        .doing(|| format!("cannot read `{}`", path.display()))?;
+    Ok(Some(bytes))
+}
