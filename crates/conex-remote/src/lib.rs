@@ -31,9 +31,13 @@ mod secret;
 #[cfg(test)]
 mod testing;
 
+pub use auth::acr::{AZURE_LOGIN_SERVER, AZURE_METADATA_SERVER, Azure, AzureIdentity};
 pub use auth::challenge::{Challenge, parse_challenges};
 pub use auth::docker::AuthFile;
+pub use auth::ecr::{AwsKeys, Ecr};
+pub use auth::gcr::{GOOGLE_METADATA_SERVER, Google};
 pub use auth::helper::{HelperOutput, HelperRunner, ProcessHelpers};
+pub use auth::login::{Kept, login, logout};
 pub use auth::{
     Credential, CredentialSource, FixedCredential, Web, WebMethod, WebRequest, WebResponse,
 };

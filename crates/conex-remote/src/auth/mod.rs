@@ -2,9 +2,13 @@
 //!
 //! Nothing here looks at the environment: files, commands and addresses are given by the caller.
 
+pub(crate) mod acr;
 pub(crate) mod challenge;
 pub(crate) mod docker;
+pub(crate) mod ecr;
+pub(crate) mod gcr;
 pub(crate) mod helper;
+pub(crate) mod login;
 pub(crate) mod scope;
 pub(crate) mod token;
 

@@ -1,0 +1,10 @@
+//! The client against servers: fakes that misbehave on purpose, and Debian's `docker-registry`.
+
+#![allow(clippy::unwrap_used, clippy::print_stderr)] // every function here is part of a test
+
+mod docker_registry;
+mod fake;
+mod faults;
+mod support;
+mod tokens;
+mod transfers;
