@@ -81,7 +81,7 @@ impl Error {
         let kind = match source.kind() {
             io::ErrorKind::NotFound => ErrorKind::NotFound,
             io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
-                if source.get_ref().is_some_and(|inner| inner.is::<conex_oci::Error>()) {
+                if source.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<conex_oci::Error>) {
                     ErrorKind::DigestMismatch
                 } else {
                     ErrorKind::Malformed
@@ -151,7 +151,7 @@ pub(crate) fn shortened(text: &OsStr) -> String {
         escaped.into_iter().flatten().chain((!escape).then_some(letter))
     });
     let mut shown: String = clean.clone().take(SHOWN_MAX).collect();
-    if clean.skip(SHOWN_MAX).next().is_some() {
+    if clean.clone().nth(SHOWN_MAX).is_some() {
         shown.push('…');
     }
     shown

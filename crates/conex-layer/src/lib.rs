@@ -10,16 +10,27 @@
 
 #![forbid(unsafe_code)]
 
+mod apply;
 mod attributes;
+mod compress;
 mod copy;
+mod diff;
 mod error;
 mod form;
+mod pipe;
 mod stack;
+mod tar;
 mod target;
 
+pub use apply::{ApplyLimits, ApplyOptions, ApplySummary, apply_layer, is_archive, unpack_archive};
 pub use attributes::Attributes;
+pub use compress::{Decoder, Encoded, Encoder, EncoderOptions, Format, sniff};
 pub use copy::{CopyOptions, CopySummary, Filter, ModeRule, Wanted, copy};
+pub use diff::{
+    Hashing, LayerSummary, SnapshotTimes, WriteOptions, diff_id_of, normalize_times, write_layer,
+};
 pub use error::{Error, ErrorKind, Result};
 pub use form::{Flavor, Form, Ownership};
 pub use stack::{Found, LastLink, Stack, StackEntry};
+pub use tar::{Entry, EntryHeader, EntryKind, TarLimits, TarReader, TarWriter};
 pub use target::{Replace, Target};

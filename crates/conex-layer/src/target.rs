@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use conex_sys::dir::{Dir, Node};
-use conex_sys::stat::{FileKind, Stat};
+use conex_sys::stat::{FileKind, Stat, Time};
 
 use crate::attributes::{Attributes, Maker};
 use crate::error::{Error, Result};
@@ -43,6 +43,8 @@ pub struct Target {
     /// stand together.
     dirs: BTreeMap<Vec<u8>, Arc<TargetDir>>,
     open_count: usize,
+    /// Directories that were copied up and the times they had, while somebody wants to know.
+    copied_up: Option<Vec<(PathBuf, Time)>>,
 }
 
 /// One directory of the image while it is written to.
@@ -54,6 +56,8 @@ pub(crate) struct TargetDir {
     pub(crate) upper: Option<Dir>,
     /// What is below it; none where nothing is, or nothing shows through.
     pub(crate) lower: Option<Arc<MergedDir>>,
+    /// Made by this target, so that whoever counts what was put into it knows all that is in it.
+    pub(crate) is_new: bool,
 }
 
 /// Where a path led.
@@ -90,9 +94,18 @@ impl Target {
             path: PathBuf::new(),
             upper: Some(upper.clone()),
             lower: (!below.parts.is_empty()).then_some(below),
+            is_new: false,
         });
         let maker = Maker { form, makes };
-        Ok(Self { upper, lower, maker, root, dirs: BTreeMap::new(), open_count: 0 })
+        Ok(Self {
+            upper,
+            lower,
+            maker,
+            root,
+            dirs: BTreeMap::new(),
+            open_count: 0,
+            copied_up: None,
+        })
     }
 
     /// The snapshot directory.
@@ -343,8 +356,22 @@ impl Target {
         set_opaque(upper, self.maker.form).map_err(|e| Error::at("cannot mark", &dir.path, e))?;
         // Directories below may still think that they have something under them.
         self.forget_below(&dir.path, true);
-        let opaque = TargetDir { path: dir.path.clone(), upper: dir.upper.clone(), lower: None };
+        let opaque = TargetDir {
+            path: dir.path.clone(),
+            upper: dir.upper.clone(),
+            lower: None,
+            is_new: dir.is_new,
+        };
         Ok(self.keep(opaque))
+    }
+
+    /// Starts to remember which directories are copied up, and the times that they had.
+    pub(crate) fn begin_copy_up_record(&mut self) {
+        self.copied_up = Some(Vec::new());
+    }
+
+    pub(crate) fn end_copy_up_record(&mut self) -> Vec<(PathBuf, Time)> {
+        self.copied_up.take().unwrap_or_default()
     }
 
     /// Finds the directory that a path's last name is in, making missing parents.
@@ -437,7 +464,7 @@ impl Target {
             set_opaque(&made, self.maker.form).map_err(fail)?;
         }
         self.maker.settle(&made, FileKind::Dir, attributes).map_err(fail)?;
-        Ok(self.keep(TargetDir { path, upper: Some(made), lower: None }))
+        Ok(self.keep(TargetDir { path, upper: Some(made), lower: None, is_new: true }))
     }
 
     pub(crate) fn put_dir_in(
@@ -526,7 +553,7 @@ impl Target {
         };
         let entered = enter().map_err(|error| Error::at("cannot open", &path, error))?;
         let Some((upper, lower)) = entered else { return Ok(None) };
-        Ok(Some(self.keep(TargetDir { path, upper, lower: lower.map(Arc::new) })))
+        Ok(Some(self.keep(TargetDir { path, upper, lower: lower.map(Arc::new), is_new: false })))
     }
 
     /// Brings a directory into the snapshot, with those above it and as the lower layers have it.
@@ -561,8 +588,12 @@ impl Target {
         let fail = |error| Error::at("cannot copy up", &dir.path, error);
         let below = dir.lower.as_ref().and_then(|lower| lower.parts.first());
         let below = below.ok_or_else(|| Error::not_found(&dir.path))?;
-        let mut attributes = Attributes::of_stat(&dir_stat(below, view).map_err(fail)?);
+        let stat = dir_stat(below, view).map_err(fail)?;
+        let mut attributes = Attributes::of_stat(&stat);
         attributes.xattrs = file_xattrs(below, view).map_err(fail)?;
+        if let Some(record) = &mut self.copied_up {
+            record.push((dir.path.clone(), stat.mtime));
+        }
         let upper = upper_of(parent)?;
         match upper.create_dir(name, 0o700) {
             Ok(()) => {}
@@ -575,6 +606,7 @@ impl Target {
             path: dir.path.clone(),
             upper: Some(made),
             lower: dir.lower.clone(),
+            is_new: false,
         }))
     }
 
