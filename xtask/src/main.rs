@@ -19,6 +19,7 @@ usage: cargo xtask COMMAND
 
   ci       run the whole gate: format, tidy, lints, tests, documentation, dependencies
   tidy     check who depends on whom and what sources and documents look like
+           (`--fix [PATH…]` wraps comments that are too wide)
   deny     check licences, banned dependencies and, if reachable, advisories
   bench    measure conex beside the other tools here (`cargo xtask bench --help`)
 ";
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
     let result = match words.as_slice() {
         ["ci"] => ci::run(),
         ["tidy"] => tidy::run(),
+        ["tidy", "--fix", names @ ..] => tidy::fix(names),
         ["deny"] => deny::run(),
         ["bench", rest @ ..] => bench::run(rest),
         ["help" | "--help" | "-h"] => {

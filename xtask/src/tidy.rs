@@ -8,6 +8,7 @@ mod crates;
 mod documents;
 mod lexer;
 mod sources;
+mod wrap;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -55,6 +56,24 @@ pub(crate) fn run() -> Result<()> {
         }
         count => Err(format!("{count} findings")),
     }
+}
+
+/// Wraps the comments that are too wide, in the whole checkout or in the files that are named.
+pub(crate) fn fix(names: &[&str]) -> Result<()> {
+    let root = root();
+    let wanted: Vec<PathBuf> = names.iter().map(|name| root.join(name)).collect();
+    for file in files(&root)? {
+        let is_wanted = wanted.is_empty() || wanted.iter().any(|name| file.starts_with(name));
+        if !is_wanted || file.extension().is_none_or(|extension| extension != "rs") {
+            continue;
+        }
+        let text = fs::read_to_string(&file).map_err(|error| error.to_string())?;
+        if let Some(wrapped) = wrap::wrap(&text) {
+            fs::write(&file, wrapped).map_err(|error| error.to_string())?;
+            println!("{}", file.display());
+        }
+    }
+    Ok(())
 }
 
 /// Folders that hold what is made, not what is written.
