@@ -200,11 +200,7 @@ impl Store {
             if snapshot.stack().iter().any(|path| !path.is_dir()) {
                 continue;
             }
-            let is_right = match crate::verify::diff_id(&snapshot) {
-                Ok(found) => found == *snapshot.diff_id(),
-                Err(error) if error.kind() == ErrorKind::Corrupt => false,
-                Err(error) => return Err(error),
-            };
+            let is_right = crate::verify::is_right(self, &snapshot)?;
             if !is_right && self.snapshot_by_id(&id)?.is_some() {
                 report.damage.push(Damage::SnapshotDamaged(id, snapshot.chain_id().clone()));
             }

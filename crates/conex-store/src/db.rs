@@ -115,13 +115,6 @@ impl Database {
         }
     }
 
-    /// Makes all rows written so far durable.
-    pub(crate) fn checkpoint(&self) -> Result<()> {
-        self.read("checkpoint", |connection| {
-            connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
-        })
-    }
-
     fn connection(&self) -> MutexGuard<'_, Connection> {
         // A panic cannot leave a transaction open: dropping it rolls back.
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)

@@ -149,11 +149,18 @@ impl Error {
         if full { error.hinted(HINT_SPACE) } else { error }
     }
 
-    pub(crate) fn layer(
-        path: &Path,
-        source: impl std::error::Error + Send + Sync + 'static,
-    ) -> Self {
-        let message = format!("cannot compute the diff ID of snapshot `{}`", path.display());
+    pub(crate) fn layer(path: &Path, source: conex_layer::Error) -> Self {
+        let kind = match source.io_kind() {
+            Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => ErrorKind::NoSpace,
+            Some(io::ErrorKind::PermissionDenied) => ErrorKind::Io,
+            _ => ErrorKind::Corrupt,
+        };
+        let message = format!("cannot verify the files of snapshot `{}`", path.display());
+        Self::new(kind, message).because(source)
+    }
+
+    pub(crate) fn damaged_snapshot(path: &Path, source: io::Error) -> Self {
+        let message = format!("snapshot `{}` is damaged", path.display());
         Self::new(ErrorKind::Corrupt, message).because(source).hinted(HINT_CHECK)
     }
 

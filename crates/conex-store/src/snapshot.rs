@@ -59,7 +59,9 @@ impl fmt::Display for SnapshotId {
 /// What the caller knows of a layer that it wrote.
 #[derive(Debug, Clone)]
 pub struct LayerFacts {
-    /// The digest of the layer's tar.
+    /// The digest of the layer's tar: what [`conex_layer::write_layer`] gives for the folder as it
+    /// is, with times as they are, or what came as a tar that is kept as the layer's blob. Else the
+    /// snapshot cannot be verified after a power cut, and is dropped then.
     pub diff_id: DiffId,
     /// Bytes of that tar.
     pub tar_size: u64,

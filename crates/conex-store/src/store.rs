@@ -65,7 +65,16 @@ impl Store {
         options: StoreOptions,
         open_lock: Option<FileLock>,
     ) -> Result<Self> {
-        let db = Database::open(&layout)?;
+        let db = match Database::open(&layout) {
+            // On a full disk not even the database opens; it must, so that space can be freed.
+            Err(error)
+                if error.kind() == crate::ErrorKind::NoSpace
+                    && fs::remove_file(layout.reserve()).is_ok() =>
+            {
+                Database::open(&layout)?
+            }
+            opened => opened?,
+        };
         let own = OnceLock::new();
         Ok(Self { inner: Arc::new(Inner { layout, db, options, own, _open_lock: open_lock }) })
     }

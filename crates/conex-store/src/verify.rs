@@ -1,11 +1,15 @@
 //! Deciding whether the files of a snapshot are what its diff ID says, and making them durable.
 
 use std::fs::File;
+use std::io;
+use std::path::PathBuf;
 
-use conex_oci::DiffId;
+use conex_layer::{ApplyOptions, Stack, WriteOptions};
+use conex_oci::{Descriptor, DiffId, Hasher};
+use conex_sys::dir::Dir;
 
 use crate::db::rows;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::lock::TransientLock;
 use crate::snapshot::{Snapshot, SnapshotId};
 use crate::store::{Inner, Store};
@@ -58,12 +62,7 @@ pub(crate) fn verify_stack(store: &Store, snapshot: &Snapshot) -> Result<bool> {
         if layer.is_trusted() {
             continue;
         }
-        let is_right = match diff_id(&layer) {
-            Ok(found) => found == *layer.diff_id(),
-            Err(error) if error.kind() == crate::ErrorKind::Corrupt => false,
-            Err(error) => return Err(error),
-        };
-        if !is_right {
+        if !is_right(store, &layer)? {
             store.drop_snapshot(&id)?;
             return Ok(false);
         }
@@ -83,8 +82,106 @@ fn trust(inner: &Inner, id: &SnapshotId) -> Result<()> {
     })
 }
 
-/// Computes the diff ID of a snapshot's files again.
-pub(crate) fn diff_id(snapshot: &Snapshot) -> Result<DiffId> {
-    let _ = snapshot;
-    todo!()
+/// Whether the files of a snapshot are what its diff ID says.
+///
+/// The diff ID of a layer that came from outside is that of the tar as it came, which no writer
+/// makes again from files. Such a layer's blob is in the store: it is unpacked once more, and both
+/// trees must give the same tar.
+pub(crate) fn is_right(store: &Store, snapshot: &Snapshot) -> Result<bool> {
+    let stack = match open_stack(snapshot) {
+        Ok(stack) => stack,
+        Err(error) if error.kind() == ErrorKind::Corrupt => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    let found = match diff_id(snapshot, &stack.upper, &stack.lower) {
+        Ok(found) => found,
+        Err(error) if error.kind() == ErrorKind::Corrupt => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    if found == *snapshot.diff_id() {
+        return Ok(true);
+    }
+    for blob in store.layer_blobs(snapshot.diff_id())? {
+        match unpacked_again(store, snapshot, &stack.lower, &blob) {
+            Ok(Some(wanted)) => return Ok(found == wanted),
+            // A damaged blob says nothing about the snapshot; it is named by its own check.
+            Ok(None) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(false)
+}
+
+/// A snapshot's folder, and the folders below it.
+struct OpenStack {
+    upper: Dir,
+    lower: Vec<Dir>,
+}
+
+fn open_stack(snapshot: &Snapshot) -> Result<OpenStack> {
+    let open = |path: &PathBuf| {
+        Dir::open_ambient(path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+                Error::damaged_snapshot(path, source)
+            }
+            _ => Error::io("open", path, source),
+        })
+    };
+    let mut dirs = snapshot.stack().iter().map(open).collect::<Result<Vec<Dir>>>()?;
+    if dirs.is_empty() {
+        return Err(Error::not_found("snapshot", snapshot.id()));
+    }
+    let upper = dirs.remove(0);
+    Ok(OpenStack { upper, lower: dirs })
+}
+
+/// Computes the diff ID of files. Their times are taken as they are: whoever committed them set
+/// them to what the layer says.
+fn diff_id(snapshot: &Snapshot, upper: &Dir, lower: &[Dir]) -> Result<DiffId> {
+    let below = Stack::new(lower.to_vec(), snapshot.form());
+    conex_layer::diff_id_of(upper, &below, &WriteOptions::new(snapshot.form()))
+        .map(|(diff_id, _)| diff_id)
+        .map_err(|source| Error::layer(snapshot.path(), source))
+}
+
+/// Unpacks a layer's blob on top of the same parents and computes the diff ID of that. None if the
+/// blob is not of this layer.
+fn unpacked_again(
+    store: &Store,
+    snapshot: &Snapshot,
+    lower: &[Dir],
+    blob: &Descriptor,
+) -> Result<Option<DiffId>> {
+    let lease = store.lease()?;
+    let new = lease.begin_snapshot()?;
+    let act = |source| Error::layer(new.path(), source);
+    let mut reader = store.open_blob(&blob.digest)?;
+    let decoder = conex_layer::Decoder::new(&mut reader).map_err(act)?;
+    let mut reader = HashingReader { inner: decoder, hasher: Hasher::sha256() };
+    let upper =
+        Dir::open_ambient(new.path()).map_err(|source| Error::io("open", new.path(), source))?;
+    let below = Stack::new(lower.to_vec(), snapshot.form());
+    let mut target =
+        conex_layer::Target::new(upper.clone(), below, snapshot.form()).map_err(act)?;
+    conex_layer::apply_layer(&mut reader, &mut target, &ApplyOptions::new(1)).map_err(act)?;
+    drop(target);
+    if reader.hasher.finish() != *snapshot.diff_id().digest() {
+        return Ok(None);
+    }
+    diff_id(snapshot, &upper, lower).map(Some)
+}
+
+/// Hashes what passes through.
+struct HashingReader<R> {
+    inner: R,
+    hasher: Hasher,
+}
+
+impl<R: io::Read> io::Read for HashingReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.hasher.update(buffer.get(..count).unwrap_or_default());
+        Ok(count)
+    }
 }

@@ -68,9 +68,32 @@ pub(crate) fn is_root() -> bool {
 pub(crate) fn snapshot(lease: &Lease, parent: Option<&Snapshot>, content: &str) -> Snapshot {
     let new = lease.begin_snapshot().unwrap();
     std::fs::write(new.path().join("file"), content).unwrap();
-    let diff_id = DiffId(Digest::of(content.as_bytes()));
-    let facts = LayerFacts { diff_id, tar_size: 2048, disk_size: None, form: form() };
+    // The clock of the machine has no part in the diff ID.
+    let file = std::fs::File::options().write(true).open(new.path().join("file")).unwrap();
+    file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1)).unwrap();
+    let (diff_id, tar_size) = layer_of(new.path(), parent);
+    let facts = LayerFacts { diff_id, tar_size, disk_size: None, form: form() };
     lease.commit_snapshot(new, parent, &facts).unwrap()
+}
+
+/// The diff ID of a folder on top of a snapshot, and the size of its tar.
+pub(crate) fn layer_of(folder: &Path, parent: Option<&Snapshot>) -> (DiffId, u64) {
+    let open = |path: &Path| conex_sys::dir::Dir::open_ambient(path).unwrap();
+    let below = parent.map(Snapshot::stack).unwrap_or_default();
+    let below = conex_layer::Stack::new(below.iter().map(|path| open(path)).collect(), form());
+    let options = conex_layer::WriteOptions::new(form());
+    let (diff_id, summary) = conex_layer::diff_id_of(&open(folder), &below, &options).unwrap();
+    (diff_id, summary.tar_size)
+}
+
+/// The diff ID of a snapshot whose only file has this content.
+pub(crate) fn diff_id_of(content: &str) -> DiffId {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("file");
+    std::fs::write(&path, content).unwrap();
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1)).unwrap();
+    layer_of(dir.path(), None).0
 }
 
 pub(crate) fn config(diff_ids: &[DiffId], label: &str) -> Vec<u8> {
