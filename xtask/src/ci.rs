@@ -73,6 +73,7 @@ const STEPS: &[(&str, Step)] = &[
     }),
     ("test", |tally| tests(cargo().args(["test", "--workspace"]), tally)),
     ("test as an ordinary user", tests_as_user),
+    ("fuzz targets", |_| fuzz_targets()),
     ("doc", |_| {
         let doc = ["doc", "--workspace", "--no-deps", "--quiet"];
         shell::run(cargo().args(doc).env("RUSTDOCFLAGS", "-D warnings"))
@@ -126,6 +127,25 @@ fn tests_as_user(tally: &mut Tally) -> Result<()> {
         command.arg(format!("HOME=/home/{user}")).arg(format!("USER={user}"));
         tests(command.arg(binary), tally)?;
     }
+    Ok(())
+}
+
+/// Compiles the fuzz targets, which are no part of the workspace and would rot unseen.
+fn fuzz_targets() -> Result<()> {
+    if !shell::has_program("c++") && !shell::is_ci() {
+        println!("skipped: the fuzzer's library needs a C++ compiler");
+        return Ok(());
+    }
+    let crates =
+        std::fs::read_dir(shell::root().join("crates")).map_err(|error| error.to_string())?;
+    let mut manifests: Vec<PathBuf> =
+        crates.flatten().map(|entry| entry.path().join("fuzz/Cargo.toml")).collect();
+    manifests.retain(|manifest| manifest.is_file());
+    manifests.sort();
+    for manifest in &manifests {
+        shell::run(cargo().args(["check", "--quiet", "--manifest-path"]).arg(manifest))?;
+    }
+    println!("{} crates with fuzz targets", manifests.len());
     Ok(())
 }
 

@@ -58,6 +58,16 @@ pub(crate) const CASES: &[Case] = &[
         what: "`COPY` of 30,000 files in 300 folders, 300 MB, to a finished layer",
         contestants: copy,
     },
+    Case {
+        name: "build-2gb",
+        what: "`COPY` of a file of 2 GB: how much memory that takes",
+        contestants: |lab| {
+            let text = format!("FROM {BASE}\nCOPY large /large\n");
+            let context = context(lab, "2gb", &text, None)?;
+            workload::large_file(&context.join("large"), 1840 << 20)?;
+            builds(lab, "two", &context, Temperature::Cold)
+        },
+    },
     Case { name: "run-true", what: "a container that runs `true` and is gone", contestants: run },
     Case { name: "save-gzip", what: "an image of 1 GB to a gzip archive", contestants: save },
     Case { name: "unpack", what: "the same archive back into a store", contestants: unpack },
