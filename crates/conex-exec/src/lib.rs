@@ -12,8 +12,10 @@
 
 mod cgroup;
 mod error;
+mod foreign;
 mod helper;
 mod hostfiles;
+mod probe;
 mod protocol;
 mod seccomp;
 mod spawn;
@@ -22,9 +24,13 @@ mod user;
 mod wire;
 
 pub use error::{Error, ErrorKind, Result};
+pub use foreign::{ForeignRun, foreign_run};
 pub use helper::helper_main_if_asked;
 pub use hostfiles::{
     ExtraHost, RESOLV_SIZE_MAX, RESOLVED_PATH, hostname_file, hosts_file, resolv_conf,
+};
+pub use probe::{
+    CgroupSupport, Power, probe_cgroups, probe_overlay, probe_power, probe_user_namespaces,
 };
 pub use spawn::{
     ExecOptions, Exit, ExitStatus, HelperProgram, Running, Runtime, Signaller, Stream, Streams,

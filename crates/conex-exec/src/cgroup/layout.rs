@@ -52,7 +52,7 @@ impl Layout {
             let point = PathBuf::from(mount.point);
             let controllers = mount.options.iter().map(|option| (*option).to_owned()).collect();
             if !places.iter().any(|place| place.mount == point) {
-                let own = point.join(inner);
+                let own = point.components().chain(inner.components()).collect();
                 places.push(Place { mount: point, own, is_unified, controllers });
             }
         }
@@ -119,6 +119,27 @@ fn own_path<'t>(line: &'t str, mount: &CgroupMount<'_>) -> Option<&'t str> {
 }
 
 impl Place {
+    pub(super) fn has_controllers(&self) -> bool {
+        !self.controllers.is_empty()
+    }
+
+    /// True if a cgroup with the controller could be made here, as far as rights tell.
+    pub(super) fn can_hold(&self, controller: &str) -> bool {
+        let writable =
+            |folder: &Path| rustix::fs::access(folder, rustix::fs::Access::WRITE_OK).is_ok();
+        if !self.is_unified {
+            return writable(&self.own);
+        }
+        let ancestors = self.own.ancestors().take_while(|path| path.starts_with(&self.mount));
+        ancestors.into_iter().any(|folder| {
+            let file = folder.join("cgroup.controllers");
+            let text = std::fs::read_to_string(file).unwrap_or_default();
+            writable(folder)
+                && writable(&folder.join("cgroup.subtree_control"))
+                && text.split_ascii_whitespace().any(|one| one == controller)
+        })
+    }
+
     /// The folder in which a container's cgroup can be made with the given controllers.
     pub(super) fn parent(&self, wanted: Option<&str>, controllers: &[&str]) -> Result<PathBuf> {
         if let Some(wanted) = wanted {

@@ -18,6 +18,7 @@ pub(crate) use layout::view;
 
 use self::layout::{Layout, Place};
 use crate::error::{Context as _, Error, Result};
+use crate::probe::CgroupSupport;
 use crate::spec::{Resources, SwapLimit};
 
 /// Begins the name of every cgroup made here.
@@ -371,6 +372,26 @@ fn write(file: &Path, value: &str) -> std::io::Result<()> {
     // Never creates: a file that is not there is a limit that the kernel does not have.
     let mut file = std::fs::OpenOptions::new().write(true).open(file)?;
     std::io::Write::write_all(&mut file, value.as_bytes())
+}
+
+/// What the machine has, for a person.
+pub(crate) fn support() -> Result<CgroupSupport> {
+    let layout = Layout::read()?;
+    let unified = layout.unified().is_some_and(Place::has_controllers);
+    let old = layout.places().iter().any(|place| !place.is_unified);
+    let version = match (old, unified) {
+        (true, true) => "hybrid",
+        (true, false) => "v1",
+        (false, true) => "v2",
+        (false, false) => "none",
+    };
+    let (mut usable, mut unusable) = (Vec::new(), Vec::new());
+    for controller in ["cpu", "cpuset", "memory", "pids"] {
+        let Some(place) = layout.place(controller) else { continue };
+        let list = if place.can_hold(controller) { &mut usable } else { &mut unusable };
+        list.push(controller.to_owned());
+    }
+    Ok(CgroupSupport { version, usable, unusable })
 }
 
 /// A name for a cgroup that another program makes for this helper.

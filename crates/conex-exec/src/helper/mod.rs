@@ -15,6 +15,7 @@ mod rootfs;
 mod stubs;
 mod supervise;
 
+pub(crate) use place::in_user_namespace;
 pub(crate) use stubs::Stub;
 
 /// Turns this process into the helper of a container if it was started as one; returns otherwise.

@@ -28,8 +28,8 @@ impl Place {
     }
 }
 
-/// The first user namespace maps every id to itself.
-fn in_user_namespace() -> bool {
+/// True in any user namespace but the first, which maps every id to itself.
+pub(crate) fn in_user_namespace() -> bool {
     let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     let fields: Vec<&str> = map.split_ascii_whitespace().collect();
     // Without the file there are no user namespaces.

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 
 use super::stubs::StubKind;
 use crate::error::{Context as _, Error, Result};
-use crate::spec::{Durability, Overlay, OverlayFlavour, Rootfs};
+use crate::spec::{Durability, Overlay, OverlayFlavour, Rootfs, Upper};
 
 /// Longest value of one option that `fsconfig` takes.
 const OPTION_SIZE_MAX: usize = 255;
@@ -133,14 +133,22 @@ fn mount_overlay(overlay: &Overlay) -> Result<Option<OwnedFd>> {
     }
     // The message can be read only from the context, which `mount` uses up.
     let context = filesystem;
-    context.mount(Attributes::NONE).map(Some).map_err(overlay_error)
+    context.mount(Attributes::NONE).map(Some).map_err(|error| overlay_error(overlay, error))
 }
 
 fn layer_error(dir: &Path, error: std::io::Error) -> Error {
     Error::set_up(format!("cannot use `{}` as a layer of the rootfs", dir.display()), error)
 }
 
-fn overlay_error(error: std::io::Error) -> Error {
+fn overlay_error(overlay: &Overlay, error: std::io::Error) -> Error {
+    let was_volatile = |upper: &Upper| {
+        // overlayfs.rst, "volatile mount": the kernel leaves this and then refuses the folder.
+        rustix::fs::stat(upper.work.join("work/incompat/volatile")).is_ok()
+    };
+    if overlay.upper.as_ref().is_some_and(was_volatile) {
+        return Error::set_up("cannot mount the overlay of the rootfs", error)
+            .with_hint("its work folder was used without syncing before: empty it");
+    }
     let hint = match error.raw_os_error().map(Errno::from_raw_os_error) {
         Some(Errno::INVAL) => Some(
             "the store may lie on a file system that cannot hold an overlay's upper folder \
@@ -230,7 +238,8 @@ fn mount_overlay_classic(
     rustix::process::chdir("/proc/self/fd").doing(act)?;
     let folder = make_folder(scratch, name)?;
     let target = format!("/proc/self/fd/{}", folder.as_raw_fd());
-    mount::classic("overlay", Path::new(&target), &options, attributes).map_err(overlay_error)?;
+    mount::classic("overlay", Path::new(&target), &options, attributes)
+        .map_err(|error| overlay_error(overlay, error))?;
     rustix::process::chdir("/").doing(act)?;
     // The descriptor of the covered folder still means that one; its name leads to the mount.
     open_folder(scratch, name).doing(act)

@@ -93,9 +93,10 @@ fn make_bundle(birth: &Birth<'_>) -> Result<PathBuf> {
     let place = Bundle { path: point.clone(), sources };
     let config = config::config(spec, birth.place, &place)?;
     write(&bundle, "config.json", config.to_string().as_bytes(), 0o600).doing(act)?;
-    let whole = mount::bind(&bundle, Path::new(""), mount::Depth::Tree).doing(act)?;
+    // It must not stay on top of `/`: runtimes drop the old root as one mount, and whatever lies
+    // on it would take its place in the container.
     let covered = rustix::fs::open(&point, flags, Mode::empty()).doing(act)?;
-    mount::attach(&whole, &covered).doing(act)?;
+    mount::attach(&bundle, &covered).doing(act)?;
     mount_proc()?;
     Ok(point)
 }

@@ -1,0 +1,9 @@
+//! Containers as seen from inside and from outside, through the driver binary: as root, and as an
+//! ordinary user in a user namespace, where the machine allows either.
+
+mod escape;
+mod limits;
+mod oracle;
+mod process;
+mod rootfs;
+mod support;
