@@ -2,6 +2,8 @@
 //!
 //! `cargo run --release -p conex-store --example figures [FOLDER]`
 
+#![allow(clippy::print_stdout, reason = "figures are what this program is for")]
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use conex_oci::{BlobSink, BlobSource, Descriptor, Digest, Hasher, MediaType, VerifyReader};
 
 use crate::codec;
-use crate::db::{Writer, first};
-use crate::error::{Error, Result};
-use crate::lease::{Held, Lease, LeaseFile};
-use crate::store::{Inner, Store};
+use crate::db::first;
+use crate::error::{Error, ErrorKind, Result};
+use crate::lease::{Held, Lease};
+use crate::store::Store;
 
 /// How much of a blob is read at a time when the store itself moves it.
 const COPY_BYTES: usize = 128 << 10;
@@ -43,10 +43,7 @@ impl Store {
     /// # Errors
     /// The store cannot be read.
     pub fn blob_size(&self, digest: &Digest) -> Result<Option<u64>> {
-        self.inner.db.read("look for a blob", |connection| {
-            let sql = "SELECT size FROM blobs WHERE digest = ?";
-            first(connection, sql, [digest.as_str()], |row| codec::unsigned(row, 0))
-        })
+        Ok(self.blob_row(digest)?.map(|row| row.size))
     }
 
     /// Where the bytes of a blob lie. Nothing verifies them on this way.
@@ -129,31 +126,71 @@ impl Lease {
         Ok(blob)
     }
 
-    /// Keeps a blob for as long as the lease lives. Returns whether it is there.
+    /// Keeps a blob for as long as the lease lives. Returns whether it is there and whole: false
+    /// asks the caller to bring the bytes (again).
     ///
     /// # Errors
-    /// The row cannot be written.
+    /// The file cannot be read, or the row cannot be written.
     pub fn hold_blob(&self, digest: &Digest) -> Result<bool> {
-        if !self.store().has_blob(digest)? {
+        let inner = self.inner();
+        let Some(row) = self.store().blob_row(digest)? else { return Ok(false) };
+        if !row.is_trusted && !is_whole(self.store(), digest)? {
             return Ok(false);
         }
-        let inner = self.inner();
-        inner.write("hold a blob", |writer| hold(inner, &self.shared.file, writer, digest))
+        inner.write("hold a blob", |writer| {
+            let text = digest.as_str();
+            let size = "SELECT size FROM blobs WHERE digest = ?";
+            let size = writer.first(size, [text], |row| codec::unsigned(row, 0))?;
+            // A file that is gone or too short is no blob, whatever its row says.
+            let found = fs::symlink_metadata(inner.layout.blob(digest)).ok().map(|m| m.len());
+            if size.is_none() || size != found {
+                return Ok(false);
+            }
+            if !row.is_trusted {
+                writer.execute(
+                    "UPDATE blobs SET boot = ? WHERE digest = ?",
+                    (&inner.options.boot_id, text),
+                )?;
+            }
+            self.hold(writer, Held::Blob, text)?;
+            Ok(true)
+        })
     }
 }
 
-/// Holds a blob if its row is there; a row whose file is gone is dropped, so that the caller
-/// brings the bytes again.
-fn hold(inner: &Inner, lease: &LeaseFile, writer: &Writer<'_>, digest: &Digest) -> Result<bool> {
-    let text = digest.as_str();
-    if !writer.exists("SELECT 1 FROM blobs WHERE digest = ?", [text])? {
-        return Ok(false);
+/// What the row of a blob says.
+struct BlobRow {
+    size: u64,
+    /// Whether its file was synced, or written in this boot.
+    is_trusted: bool,
+}
+
+impl Store {
+    fn blob_row(&self, digest: &Digest) -> Result<Option<BlobRow>> {
+        let boot = &self.inner.options.boot_id;
+        self.inner.db.read("look for a blob", |connection| {
+            let sql = "SELECT size, synced OR boot = ? FROM blobs WHERE digest = ?";
+            first(connection, sql, (boot, digest.as_str()), |row| {
+                Ok(BlobRow { size: codec::unsigned(row, 0)?, is_trusted: row.get(1)? })
+            })
+        })
     }
-    if !inner.layout.blob(digest).exists() {
-        return Ok(false);
+}
+
+/// Whether all bytes of a blob are right. A power cut can have taken those that were not synced.
+fn is_whole(store: &Store, digest: &Digest) -> Result<bool> {
+    let read = store.open_blob(digest).and_then(|mut reader| {
+        let path = store.blob_path(digest);
+        io::copy(&mut reader, &mut io::sink()).map_err(|source| match source.kind() {
+            io::ErrorKind::InvalidData => Error::damaged_blob(digest, "its bytes are others"),
+            _ => Error::io("read", &path, source),
+        })
+    });
+    match read {
+        Ok(_) => Ok(true),
+        Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => Ok(false),
+        Err(error) => Err(error),
     }
-    lease.hold(writer, Held::Blob, text)?;
-    Ok(true)
 }
 
 /// A blob that is being written. Dropped without [`commit`](BlobWriter::commit), it leaves nothing.

@@ -6,5 +6,6 @@ mod full_disk;
 mod images;
 mod many;
 mod model;
+mod power;
 mod repair;
 mod support;
