@@ -257,13 +257,28 @@ pub fn replace_standard(source: impl AsFd, number: RawFd) -> io::Result<()> {
 ///
 /// The Rust runtime ignores `SIGPIPE`, and what is ignored stays so through `exec`.
 pub fn reset_signals() -> io::Result<()> {
-    for signal in 1..=libc::SIGRTMAX() {
+    /// The kernel's own structure: action, flags, restorer, mask; zeroes are the default action.
+    /// The C library's function refuses the two signals that it keeps for itself, which whoever
+    /// started us may have ignored.
+    const DEFAULT_ACTION: [u64; 4] = [0; 4];
+    for signal in 1..=64 {
         if signal == libc::SIGKILL || signal == libc::SIGSTOP {
             continue;
         }
-        // SAFETY: `SIG_DFL` is a valid action. The C library refuses the two signals that it
-        // keeps for itself, which stay at their default anyway.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // SAFETY: the structure is no smaller than the kernel's on any architecture, lives through
+        // the call and asks for no handler; no old action is asked for; a mask has 8 bytes.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                DEFAULT_ACTION.as_ptr(),
+                std::ptr::null_mut::<u64>(),
+                8_usize,
+            )
+        };
+        if result != 0 {
+            return Err(io::Error::last_os_error());
+        }
     }
     change_mask(libc::SIG_SETMASK, false)
 }

@@ -43,6 +43,9 @@ pub(super) enum DeviceGuard {
     Cgroup,
     /// Device files work on no mount but the few that we bind.
     NoDevices,
+    /// The kernel lets nobody make device files in a user namespace, and those that are bound from
+    /// the host are the user's to open anyway.
+    UserNamespace,
 }
 
 /// When process 1 is in its cgroups.
@@ -93,7 +96,7 @@ fn build(birth: &Birth<'_>) -> Result<Option<OwnedFd>> {
     let act = || "cannot make the container's scratch file system".to_owned();
     let scratch = scratch().doing(act)?;
     let attributes = match birth.guard {
-        DeviceGuard::Cgroup => Attributes::NONE,
+        DeviceGuard::Cgroup | DeviceGuard::UserNamespace => Attributes::NONE,
         DeviceGuard::NoDevices => Attributes::NO_DEVICES,
     };
     let upper = open_upper(&spec.rootfs)?;

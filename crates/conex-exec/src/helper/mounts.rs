@@ -110,7 +110,7 @@ impl Mounter<'_> {
     fn mount_dev(&mut self) -> Result<()> {
         let act = || "cannot mount /dev".to_owned();
         let attributes = match self.birth.guard {
-            DeviceGuard::Cgroup => Attributes::NO_SUID,
+            DeviceGuard::Cgroup | DeviceGuard::UserNamespace => Attributes::NO_SUID,
             DeviceGuard::NoDevices => Attributes::NO_SUID.and(Attributes::NO_DEVICES),
         };
         let dev = tmpfs(&[("mode", "0755"), ("size", "64k")], attributes).doing(act)?;

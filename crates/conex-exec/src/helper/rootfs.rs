@@ -34,7 +34,10 @@ pub(super) fn mount_rootfs(
         Rootfs::Dir(dir) => bind_dir(dir)?,
         // Without an upper, overlayfs wants two layers at least; one needs no overlay.
         Rootfs::Overlay(Overlay { lower, upper: None, .. }) if lower.len() == 1 => {
-            bind_dir(lower.first().map_or(Path::new("/"), |lower| lower))?
+            let mounted = bind_dir(lower.first().map_or(Path::new("/"), |lower| lower))?;
+            mount::change(&mounted, Attributes::READ_ONLY, Attributes::NONE, Depth::Tree)
+                .doing(act)?;
+            mounted
         }
         Rootfs::Overlay(overlay) => match mount_overlay(overlay)? {
             Some(mounted) => mounted,

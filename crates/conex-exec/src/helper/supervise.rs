@@ -143,8 +143,11 @@ impl Watch<'_> {
         } else {
             CgroupEntry::AtBirth
         };
-        let guard =
-            if self.cgroup.guards_devices() { DeviceGuard::Cgroup } else { DeviceGuard::NoDevices };
+        let guard = match (place.in_user_namespace, self.cgroup.guards_devices()) {
+            (true, _) => DeviceGuard::UserNamespace,
+            (false, true) => DeviceGuard::Cgroup,
+            (false, false) => DeviceGuard::NoDevices,
+        };
         let namespaces = match oci {
             Some(_) => Namespaces::PID.and(Namespaces::MOUNT),
             None => namespaces(spec),

@@ -20,7 +20,7 @@ fn forbidden_acts_fail() {
         "touch /sys/x",
         "echo 1 > /sys/kernel/uevent_helper",
         "hostname other",
-        "date -s 2001-01-01",
+        "date -s 2001-01-01; test $(date +%Y) = 2001",
         "reboot -f",
         "insmod /bin/busybox",
         "dmesg -c",

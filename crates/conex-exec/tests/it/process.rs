@@ -11,7 +11,7 @@ use crate::support::{Container, Mode, for_each_mode, in_mode};
 fn exit_codes_are_those_of_docker_run() {
     for (args, code, words) in [
         (&["sh", "-c", "exit 7"][..], 7, ""),
-        (&["sh", "-c", "kill -9 $$; sleep 1"], 137, ""),
+        (&["sh", "-c", "sh -c 'kill -9 $$'; exit $?"], 137, ""),
         (&["no-such-program"], 127, "cannot find `no-such-program` in the container"),
         (&["/bin/none"], 127, "cannot find `/bin/none`"),
         (&["/etc/passwd"], 126, "cannot execute `/etc/passwd`"),
@@ -29,10 +29,6 @@ fn exit_codes_are_those_of_docker_run() {
             write("foreign", "neither ELF nor script");
             write("script", "#!/no/interpreter\n");
             container.spec.args = args.iter().map(|arg| (*arg).to_owned()).collect();
-            // The kernel lets no process 1 be killed from inside, so kill a child's parent-to-be.
-            if code == 137 {
-                container.spec.args = vec!["sh".into(), "-c".into(), "sh -c 'kill -9 $$'".into()];
-            }
             let output = container.run();
             assert_eq!(output.code, code, "{mode:?} {args:?}: {output:?}");
             assert!(output.stderr.contains(words), "{mode:?} {args:?}: {output:?}");
@@ -106,37 +102,14 @@ fn pipes_can_be_opened_again_by_an_ordinary_user() {
 
 #[test]
 fn signals_have_their_default_actions() {
-    // SIGPIPE is ignored by the Rust runtime of the helper.
-    for_each_mode(
-        "yes | head -n 1; grep -E 'Sig(Ign|Blk)' /proc/self/status",
-        |mode, container| {
-            let output = container.run().good();
-            let expected = "y\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n";
-            assert_eq!(output, expected, "{mode:?}");
-        },
-    );
-}
-
-#[test]
-fn no_descriptor_of_the_host_is_open_inside() {
-    for pid1 in [Pid1::Program, Pid1::Init] {
-        for_each_mode("ls /proc/self/fd; ls /proc/1/fd 2>/dev/null", |mode, mut container| {
-            container.spec.pid1 = pid1;
-            let output = container.run();
-            let highest = output.stdout.lines().filter_map(|line| line.parse::<u32>().ok()).max();
-            // Number 3 is `ls` reading the folder.
-            assert_eq!(highest, Some(3), "{mode:?} {pid1:?}: {output:?}");
-        });
-    }
-}
-
-#[test]
-fn init_reaps_orphans_and_ends_as_the_program() {
-    let script = "echo $$; (sh -c 'sleep 0.05 &'); sleep 0.2; ps -o stat | grep -c Z; exit 9";
-    for_each_mode(script, |mode, mut container| {
-        container.spec.pid1 = Pid1::Init;
-        let output = container.run();
-        assert_eq!((output.code, output.stdout.as_str()), (9, "2\n0\n"), "{mode:?}: {output:?}");
+    // SIGPIPE is ignored by the Rust runtime of the helper; others may be by who started us.
+    for_each_mode("", |mode, mut container| {
+        container.spec.args =
+            ["grep", "-E", "Sig(Ign|Blk)", "/proc/self/status"].map(str::to_owned).to_vec();
+        let expected = "SigBlk:	0000000000000000
+SigIgn:	0000000000000000
+";
+        assert_eq!(container.run().good(), expected, "{mode:?}");
     });
 }
 
