@@ -206,7 +206,7 @@ fn copy_content(
             path: PathBuf::new(),
             late_times: Vec::new(),
         };
-        let walked = walk.run(source_dir, target_dir);
+        let walked = walk.run(source_dir, &target_dir);
         (walked, walk.late_times)
         // The sender ends here, and with it the threads.
     });
@@ -286,7 +286,7 @@ struct TreeWalk<'w, 'o> {
 }
 
 impl TreeWalk<'_, '_> {
-    fn run(&mut self, source: Arc<MergedDir>, target: Arc<TargetDir>) -> Result<()> {
+    fn run(&mut self, source: Arc<MergedDir>, target: &Arc<TargetDir>) -> Result<()> {
         self.enter(source, target, None)?;
         while let Some(level) = self.levels.last_mut() {
             if self.work.must_stop() {
@@ -316,7 +316,7 @@ impl TreeWalk<'_, '_> {
             let stat = top.map(|dir| dir_stat(dir, self.source.view())).transpose();
             let stat = stat.map_err(|error| Error::at("cannot stat", &self.path, error))?;
             let mtime = stat.and_then(|stat| self.options.attributes(&stat).mtime);
-            return self.enter(Arc::new(entered), child, mtime);
+            return self.enter(Arc::new(entered), &child, mtime);
         }
         // Looked into without knowing yet whether the directory will be there: listed as a tree of
         // its own, and made with the first thing that is taken in it.
@@ -329,7 +329,7 @@ impl TreeWalk<'_, '_> {
         let mtime = self.make_dir(&source, &target, name)?;
         let child = self.target.child(&target, name)?;
         let child = child.ok_or_else(|| Error::not_found(&target.path.join(name)))?;
-        self.enter(Arc::new(entered), child, mtime)
+        self.enter(Arc::new(entered), &child, mtime)
     }
 
     /// Whether something below a directory that was not itself taken is taken.
@@ -360,10 +360,10 @@ impl TreeWalk<'_, '_> {
     fn enter(
         &mut self,
         source: Arc<MergedDir>,
-        target: Arc<TargetDir>,
+        target: &Arc<TargetDir>,
         mtime: Option<Time>,
     ) -> Result<()> {
-        let target = self.target.in_upper(&target)?;
+        let target = self.target.in_upper(target)?;
         let view = self.source.view();
         let entries = source.entries(view);
         let entries = entries.map_err(|error| Error::at("cannot list", &self.path, error))?;

@@ -165,7 +165,7 @@ pub fn diff_id_of(
 pub fn normalize_times(upper: &Dir, mtime_max: i64) -> Result<()> {
     let fail = |path: &Path, error| Error::at("cannot set the time of", path, error);
     let mut walker = Walker::new(upper).map_err(|error| fail(Path::new(""), error))?;
-    let mut set = |dir: &Dir, name: &OsStr| -> io::Result<()> {
+    let set = |dir: &Dir, name: &OsStr| -> io::Result<()> {
         let mtime = dir.stat(name)?.mtime;
         let wanted = Time::from_seconds(mtime.seconds.min(mtime_max));
         if mtime == wanted { Ok(()) } else { dir.set_mtime(name, wanted) }
@@ -549,7 +549,7 @@ impl<W: Write> LayerWriter<'_, '_, '_, W> {
     fn restore(&self, stat: &mut Stat, marks: &Marks) {
         match marks.record {
             Some(record) if self.options.form.ownership == Ownership::Recorded => {
-                record.apply(stat)
+                record.apply(stat);
             }
             // As root a device may still have been refused.
             Some(record) if record.device.is_some() => record.apply(stat),

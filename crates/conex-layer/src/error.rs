@@ -81,7 +81,10 @@ impl Error {
         let kind = match source.kind() {
             io::ErrorKind::NotFound => ErrorKind::NotFound,
             io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
-                if source.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<conex_oci::Error>) {
+                if source
+                    .get_ref()
+                    .is_some_and(<dyn std::error::Error + Send + Sync>::is::<conex_oci::Error>)
+                {
                     ErrorKind::DigestMismatch
                 } else {
                     ErrorKind::Malformed
@@ -114,6 +117,16 @@ impl Error {
 
     pub(crate) fn unsupported(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Unsupported, message.into())
+    }
+
+    pub(crate) fn digest_mismatch(
+        what: &str,
+        wanted: &conex_oci::Digest,
+        got: &conex_oci::Digest,
+    ) -> Self {
+        let what = shortened(OsStr::new(what));
+        let message = format!("`{what}` has digest `{got}`, wanted `{wanted}`");
+        Self::new(ErrorKind::DigestMismatch, message)
     }
 
     pub(crate) fn not_found(path: &Path) -> Self {

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod apply;
+mod archive;
 mod attributes;
 mod compress;
 mod copy;
@@ -23,6 +24,7 @@ mod tar;
 mod target;
 
 pub use apply::{ApplyLimits, ApplyOptions, ApplySummary, apply_layer, is_archive, unpack_archive};
+pub use archive::{ArchiveForm, ArchivedImage, ExportedImage, Layout, read_archive, write_archive};
 pub use attributes::Attributes;
 pub use compress::{Decoder, Encoded, Encoder, EncoderOptions, Format, sniff};
 pub use copy::{CopyOptions, CopySummary, Filter, ModeRule, Wanted, copy};
