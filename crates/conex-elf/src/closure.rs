@@ -64,6 +64,8 @@ struct Builder<'o> {
     conf_folders: Vec<PathBuf>,
     entries: BTreeMap<PathBuf, Entry>,
     notes: BTreeSet<String>,
+    /// Files that load libraries by names that are not written in them.
+    openers: BTreeSet<PathBuf>,
     /// Files to look into, once each.
     queue: VecDeque<(PathBuf, Need)>,
     /// ELF files by path; none for files that are not ELF.
@@ -82,6 +84,7 @@ impl<'o> Builder<'o> {
             conf_folders,
             entries: BTreeMap::new(),
             notes: BTreeSet::new(),
+            openers: BTreeSet::new(),
             queue: VecDeque::new(),
             parsed: BTreeMap::new(),
             cache_needed: false,
@@ -362,7 +365,15 @@ impl<'o> Builder<'o> {
         Ok(())
     }
 
-    fn finish(self) -> Closure {
+    fn finish(mut self) -> Closure {
+        if !self.openers.is_empty() {
+            let names: Vec<String> =
+                self.openers.iter().map(|path| format!("`{}`", path.display())).collect();
+            self.notes.insert(format!(
+                "what these load while they run is not written in them, and may be missing: {}",
+                names.join(", ")
+            ));
+        }
         Closure {
             entries: self.entries.into_values().collect(),
             notes: self.notes.into_iter().collect(),

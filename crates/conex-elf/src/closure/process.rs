@@ -18,8 +18,10 @@ const OBJECT_COUNT_MAX: usize = 10_000;
 
 /// A file that is loaded.
 struct Object {
-    /// Where it was found; `$ORIGIN` is its folder.
+    /// Where it is.
     path: PathBuf,
+    /// The name by which it was found, perhaps through links; `$ORIGIN` is its folder.
+    found: PathBuf,
     elf: Rc<Elf>,
     /// Which object asked for it.
     loader: Option<usize>,
@@ -38,7 +40,8 @@ pub(super) struct Process<'b, 'o> {
 
 impl<'b, 'o> Process<'b, 'o> {
     pub(super) fn new(builder: &'b mut Builder<'o>, path: &Path, elf: Rc<Elf>) -> Self {
-        let main = Object { path: path.to_owned(), elf, loader: None };
+        let (path, found) = (path.to_owned(), path.to_owned());
+        let main = Object { path, found, elf, loader: None };
         Self {
             builder,
             objects: vec![main],
@@ -116,7 +119,8 @@ impl<'b, 'o> Process<'b, 'o> {
             if self.objects.len() >= OBJECT_COUNT_MAX {
                 return Err(Error::too_much("libraries in one program", OBJECT_COUNT_MAX));
             }
-            self.objects.push(Object { path: candidate, elf, loader: Some(by) });
+            let path = resolved.path;
+            self.objects.push(Object { path, found: candidate, elf, loader: Some(by) });
             return Ok(Some(self.objects.len() - 1));
         }
         Err(Error::library_not_found(name, &path))
@@ -127,7 +131,7 @@ impl<'b, 'o> Process<'b, 'o> {
         let Some(object) = self.objects.get(by) else { return Vec::new() };
         let linkage = object.elf.linkage;
         if name.contains('/') {
-            let origin = folder(&object.path);
+            let origin = folder(&object.found);
             return substitute(name, origin, linkage)
                 .into_iter()
                 .map(|path| (Place::Named, path))
@@ -192,14 +196,11 @@ impl<'b, 'o> Process<'b, 'o> {
         Ok(())
     }
 
-    /// Says of files that load others by a name that they make up while they run.
+    /// Remembers files that load others by a name that they make up while they run.
     fn note_dlopen(&mut self) {
         for object in &self.objects {
             if !is_c_library(&object.elf) && object.elf.names_any(&["dlopen"]) {
-                self.builder.notes.insert(format!(
-                    "`{}` can load more libraries while it runs; which, is not written in it",
-                    object.path.display()
-                ));
+                self.builder.openers.insert(object.path.clone());
             }
         }
     }
@@ -217,7 +218,7 @@ enum Place {
 }
 
 fn path_folders(search_path: &[String], holder: &Object) -> Vec<(Place, PathBuf)> {
-    let origin = folder(&holder.path);
+    let origin = folder(&holder.found);
     search_path
         .iter()
         .flat_map(|text| substitute(text, origin, holder.elf.linkage))
