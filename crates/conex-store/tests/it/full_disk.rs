@@ -1,7 +1,7 @@
 //! A full disk is a clear error, and the store stays usable.
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use conex_oci::MediaType;
 use conex_store::{CheckDepth, Durability, ErrorKind, Expected, PruneImages, PruneOptions};
@@ -16,9 +16,10 @@ impl<'d> SmallDisk<'d> {
         let mounted = Command::new("mount")
             .args(["-t", "tmpfs", "-o", "size=12m,mode=0755", "tmpfs"])
             .arg(path)
+            .stderr(Stdio::null())
             .status()
             .is_ok_and(|status| status.success());
-        mounted.then_some(Self(path))
+        mounted.then(|| Self(path))
     }
 }
 
@@ -82,7 +83,7 @@ fn full_disk_is_a_clear_error_and_can_be_tidied() {
     }
     assert!(refused > 0, "the disk was not full");
     assert_eq!(store.resolve("kept").unwrap().id, kept.id);
-    assert_eq!(store.read_blob(&kept.id).unwrap().is_empty(), false);
+    assert!(!store.read_blob(&kept.id).unwrap().is_empty());
     drop(store);
 
     // Another process opens the store on the full disk, and tidies it.

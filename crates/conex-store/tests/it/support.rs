@@ -105,11 +105,15 @@ pub(crate) fn config(diff_ids: &[DiffId], label: &str) -> Vec<u8> {
 
 /// Builds an image of snapshots with these contents, bottom first.
 pub(crate) fn built_image(store: &Store, contents: &[&str], label: &str) -> ImageRecord {
-    let lease = store.lease().unwrap();
+    built_image_in(&store.lease().unwrap(), contents, label)
+}
+
+/// As [`built_image`], held by a lease: another process may not prune it before it has a tag.
+pub(crate) fn built_image_in(lease: &Lease, contents: &[&str], label: &str) -> ImageRecord {
     let mut diff_ids = Vec::new();
     let mut top: Option<Snapshot> = None;
     for content in contents {
-        let next = snapshot(&lease, top.as_ref(), content);
+        let next = snapshot(lease, top.as_ref(), content);
         diff_ids.push(next.diff_id().clone());
         top = Some(next);
     }
@@ -120,7 +124,11 @@ pub(crate) fn built_image(store: &Store, contents: &[&str], label: &str) -> Imag
 
 /// Loads an image of one layer that comes as a blob, with its manifest.
 pub(crate) fn loaded_image(store: &Store, content: &str) -> (ImageRecord, Descriptor) {
-    let lease = store.lease().unwrap();
+    loaded_image_in(&store.lease().unwrap(), content)
+}
+
+/// As [`loaded_image`], held by a lease.
+pub(crate) fn loaded_image_in(lease: &Lease, content: &str) -> (ImageRecord, Descriptor) {
     let layer_type = MediaType::OciLayer(Compression::None);
     let layer = lease.put_bytes(layer_type, content.as_bytes(), Durability::Synced).unwrap();
     let diff_id = DiffId(layer.digest.clone());
