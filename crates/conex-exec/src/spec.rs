@@ -197,7 +197,7 @@ pub enum Durability {
     /// The kernel syncs the upper's whole file system when the overlay is unmounted.
     Synced,
     /// Nothing is synced, and `fsync` inside does nothing: for whoever syncs the result, or throws
-    /// it away. After this the `work` folder cannot be used for another mount.
+    /// it away. When helper and container were both killed, the `work` folder cannot be used again.
     Volatile,
 }
 

@@ -10,7 +10,7 @@ use std::io::Read as _;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use conex_exec::{ContainerSpec, ExecOptions, Overlay, Rootfs, Runtime, Stream, Streams};
+use conex_exec::{ContainerSpec, ExecOptions, Runtime, Stream, Streams};
 use conex_sys::userns::{Identity, Plan};
 
 fn main() -> ExitCode {
@@ -106,11 +106,6 @@ fn enter(single: bool) -> Result<(), Box<dyn Error>> {
 fn measure(spec: &ContainerSpec, options: &ExecOptions, count: u32) -> Result<u8, Box<dyn Error>> {
     let mut times = Vec::new();
     for _ in 0..count {
-        if let Rootfs::Overlay(Overlay { upper: Some(upper), .. }) = &spec.rootfs {
-            // A volatile overlay's work folder cannot be used twice.
-            std::fs::remove_dir_all(&*upper.work)?;
-            std::fs::create_dir(&*upper.work)?;
-        }
         let start = Instant::now();
         let mut running = conex_exec::spawn(spec, Streams::default(), options)?;
         let started = start.elapsed();

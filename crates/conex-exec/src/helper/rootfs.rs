@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use conex_sys::mount::{self, Attributes, Depth, Filesystem};
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::stubs::StubKind;
@@ -137,6 +137,24 @@ fn mount_overlay(overlay: &Overlay) -> Result<Option<OwnedFd>> {
     // The message can be read only from the context, which `mount` uses up.
     let context = filesystem;
     context.mount(Attributes::NONE).map(Some).map_err(|error| overlay_error(overlay, error))
+}
+
+/// Empties the work folder after the overlay was unmounted: what the kernel leaves there can be
+/// removed only by root of a user namespace, and keeps the folder from being used again after a
+/// volatile mount. That mark is for a machine that stopped in between, which this one did not.
+pub(super) fn tidy_work(rootfs: &Rootfs) {
+    let Rootfs::Overlay(Overlay { upper: Some(upper), .. }) = rootfs else { return };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(work) = rustix::fs::open(&*upper.work, flags, Mode::empty()) else { return };
+    for (path, flags) in [
+        ("work/incompat/volatile/dirty", AtFlags::empty()),
+        ("work/incompat/volatile", AtFlags::REMOVEDIR),
+        ("work/incompat", AtFlags::REMOVEDIR),
+        ("work", AtFlags::REMOVEDIR),
+    ] {
+        // Whatever else the kernel keeps there stays: it belongs to whoever removes the folder.
+        let _ = rustix::fs::unlinkat(&work, path, flags);
+    }
 }
 
 fn layer_error(dir: &Path, error: std::io::Error) -> Error {

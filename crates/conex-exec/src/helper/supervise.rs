@@ -17,6 +17,7 @@ use rustix::process::{Signal, WaitOptions};
 use super::container::{self, Birth, CgroupEntry, DeviceGuard};
 use super::oci;
 use super::place::Place;
+use super::rootfs;
 use super::stubs::{self, Stub};
 use crate::cgroup::{self, Cgroup, Request};
 use crate::error::{Context as _, Error, Failure, Result};
@@ -82,6 +83,7 @@ fn supervise(control: &Channel) -> Result<Ended> {
         (_, Some(failure)) => Err(Error::from(failure)),
         (outcome, None) => outcome,
     };
+    rootfs::tidy_work(&spec.rootfs);
     if let Some(base) = &watch.base {
         problems.extend(stubs::remove(base.as_fd(), &watch.stubs));
     }

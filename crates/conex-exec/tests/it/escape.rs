@@ -140,8 +140,6 @@ fn helper_binary_cannot_be_written_through_proc() {
                 .into(),
         ];
         container.spec.pid1 = conex_exec::Pid1::Init;
-        std::fs::remove_dir_all(container.path("work")).unwrap();
-        std::fs::create_dir(container.path("work")).unwrap();
         assert_eq!(container.run().good(), "");
         let after = std::fs::read(env!("CARGO_BIN_EXE_conex-exec-driver")).unwrap();
         assert!(before == after);

@@ -43,9 +43,6 @@ fn environment_is_what_was_given_and_a_home() {
         container.spec.user.home = "/there".to_owned();
         assert_eq!(container.run().good(), "A=b c\nHOME=/there\nPATH=/bin\n", "{mode:?}");
         container.spec.env.push("HOME=/mine".to_owned());
-        // A volatile work folder cannot be used again.
-        std::fs::remove_dir_all(container.path("work")).unwrap();
-        std::fs::create_dir(container.path("work")).unwrap();
         assert_eq!(container.run().good(), "A=b c\nHOME=/mine\nPATH=/bin\n", "{mode:?}");
     });
 }
@@ -130,8 +127,6 @@ fn terminal_is_one_of_the_containers_own() {
         for pid1 in [Pid1::Program, Pid1::Init] {
             container.spec.pid1 = pid1;
             container.spec.terminal = Some(TerminalSize { rows: 11, columns: 77 });
-            std::fs::remove_dir_all(container.path("work")).unwrap();
-            std::fs::create_dir(container.path("work")).unwrap();
             let output = container.run_with(&["--terminal"]).good();
             let expected = "/dev/pts/0\r\n11 77\r\nxterm\r\nconsole\r\n";
             assert_eq!(output, expected, "{mode:?} {pid1:?}");
@@ -189,6 +184,8 @@ fn killing_the_caller_leaves_no_process_and_no_mount() {
         }
         child.wait().unwrap();
         assert_soon("the container lives on", || processes_with(&word).is_empty());
+        // The helper tidies up also when nobody waits for it.
+        assert_soon("the work folder is left", || !container.path("work/work").exists());
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         assert!(!mounts.contains(&container.path("upper").display().to_string()), "{mode:?}");
     });
