@@ -375,3 +375,30 @@ impl TokenRequest<'_> {
         error
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn realm(base: &str, realm: &str) -> String {
+        let base = Url::parse(base).unwrap();
+        let scopes = Scopes::default();
+        let to = Audience { base: &base, registry: "r.io", repository: "a", scopes: &scopes };
+        let request = TokenRequest { to: &to, scopes: &scopes, realm, service: None };
+        match request.realm_url() {
+            Ok(url) => url.to_string(),
+            Err(error) => format!("error: {error}"),
+        }
+    }
+
+    #[test]
+    fn credentials_do_not_leave_without_tls_unless_the_registry_has_none() {
+        assert_eq!(realm("https://r.io/", "https://t.io/token"), "https://t.io/token");
+        assert_eq!(realm("http://localhost:5000/", "http://t.io/token"), "http://t.io/token");
+        assert_eq!(
+            realm("https://r.io/", "http://t.io/token"),
+            "error: `r.io` asks to send credentials unprotected to `http://t.io/token`, refused"
+        );
+        assert!(realm("https://r.io/", "/token").starts_with("error"));
+    }
+}

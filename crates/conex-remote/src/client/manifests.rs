@@ -127,7 +127,9 @@ impl Repository {
         let target = self.own_target()?;
         let act = reading(&target, digest.as_str());
         self.shared.retry(|_| {
-            let response = self.ask(&target, &Method::HEAD, digest.as_str())?;
+            // The rights of a push, so that the token serves what may follow.
+            let scopes = Scopes::repository(&target.repository, &["pull", "push"]);
+            let response = self.ask_with(&target, &Method::HEAD, digest.as_str(), &scopes)?;
             if response.status == 404 {
                 return Ok(false);
             }
@@ -272,7 +274,17 @@ impl Repository {
 
     fn ask(&self, target: &Target, method: &Method, version: &str) -> Result<Response> {
         let scopes = Scopes::repository(&target.repository, &["pull"]);
-        self.shared.send(target, &scopes, || {
+        self.ask_with(target, method, version, &scopes)
+    }
+
+    fn ask_with(
+        &self,
+        target: &Target,
+        method: &Method,
+        version: &str,
+        scopes: &Scopes,
+    ) -> Result<Response> {
+        self.shared.send(target, scopes, || {
             let url = self.shared.url(target, &format!("manifests/{version}"))?;
             Ok(Request::new(method.clone(), url).header("accept", ACCEPT))
         })

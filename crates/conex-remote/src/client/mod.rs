@@ -310,6 +310,16 @@ impl Web for Shared {
     }
 }
 
+impl Web for Client {
+    fn exchange(&self, request: WebRequest) -> Result<WebResponse> {
+        self.shared.exchange(request)
+    }
+
+    fn now(&self) -> SystemTime {
+        self.shared.now()
+    }
+}
+
 impl AuthWeb for Shared {
     fn exchange_for(&self, registry: &Url, request: WebRequest) -> Result<WebResponse> {
         self.web(Some(registry), request)

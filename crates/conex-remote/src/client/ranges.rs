@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use conex_oci::Descriptor;
 
@@ -20,6 +21,10 @@ use crate::limits::RANGE_PIECE_SIZE;
 use super::Repository;
 use super::fetch_blob::BlobBody;
 use super::site::Target;
+
+/// Attempts that a connection makes for a piece after the first, and the wait between them.
+const QUICK_ATTEMPTS: u32 = 3;
+const QUICK_WAIT: Duration = Duration::from_millis(250);
 
 /// What the connections share.
 struct Plan {
@@ -39,6 +44,9 @@ struct State {
     /// The piece that the reader is at.
     wanted: u64,
     ready: BTreeMap<u64, Vec<u8>>,
+    /// Memory of pieces that were read, for those to come: allocators keep large blocks that are
+    /// freed by other threads than they were made by, and the peak would be twice what is used.
+    spare: Vec<Vec<u8>>,
     failed: bool,
     stop: bool,
     /// Where the server redirects to: asking there at once saves a round trip for each piece.
@@ -71,7 +79,7 @@ impl Plan {
 
     fn work(&self) {
         while let Some(piece) = self.claim() {
-            let fetched = self.repository.shared.retry(|_| self.fetch(piece));
+            let fetched = self.fetch_soon(piece);
             let mut state = self.state();
             match fetched {
                 Ok(bytes) => {
@@ -82,6 +90,25 @@ impl Plan {
             }
             drop(state);
             self.changed.notify_all();
+        }
+    }
+
+    /// Fetches a piece, with a few quick attempts. Longer waits are the reader's own: it must be
+    /// able to end these threads soon.
+    fn fetch_soon(&self, piece: u64) -> Result<Vec<u8>> {
+        let mut attempt = 0;
+        loop {
+            match self.fetch(piece) {
+                Err(error) if error.is_transient() && attempt < QUICK_ATTEMPTS => {
+                    attempt += 1;
+                    let wait = error.retry_after().unwrap_or(QUICK_WAIT * attempt);
+                    if wait > QUICK_WAIT * QUICK_ATTEMPTS || self.state().stop {
+                        return Err(error);
+                    }
+                    self.repository.shared.options.clock.sleep(wait);
+                }
+                done => return done,
+            }
         }
     }
 
@@ -113,7 +140,8 @@ impl Plan {
             return Err(Error::protocol(message));
         }
         let size = usize::try_from(last - first + 1).unwrap_or(0);
-        let mut bytes = vec![0; size];
+        let mut bytes = self.state().spare.pop().unwrap_or_default();
+        bytes.resize(size, 0);
         let mut body = answer.into_reader();
         let mut filled = 0;
         while filled < size {
@@ -179,6 +207,7 @@ impl RangedBody {
                 next: 0,
                 wanted: 0,
                 ready: BTreeMap::new(),
+                spare: Vec::new(),
                 failed: false,
                 stop: false,
                 direct,
@@ -204,6 +233,9 @@ impl RangedBody {
         let piece = (self.offset - self.plan.start) / RANGE_PIECE_SIZE;
         let mut state = self.plan.state();
         state.wanted = piece;
+        if self.current.capacity() > 0 {
+            state.spare.push(std::mem::take(&mut self.current));
+        }
         self.plan.changed.notify_all();
         loop {
             if let Some(bytes) = state.ready.remove(&piece) {
@@ -224,6 +256,7 @@ impl RangedBody {
             let mut state = self.plan.state();
             state.stop = true;
             state.ready.clear();
+            state.spare.clear();
         }
         self.plan.changed.notify_all();
         for worker in self.workers.drain(..) {

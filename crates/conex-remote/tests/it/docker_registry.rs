@@ -12,15 +12,15 @@ use conex_report::Discard;
 
 use crate::support::{MemoryImage, blob_of, client, copy_options, noise, options, read_all, skip};
 
-pub struct Registry {
+pub(crate) struct Registry {
     process: Child,
-    pub port: u16,
+    pub(crate) port: u16,
     folder: tempfile::TempDir,
 }
 
 impl Registry {
     /// Starts a registry, or says why not. `extra` is put into its configuration.
-    pub fn start(extra: impl Fn(&Path) -> String) -> Option<Self> {
+    pub(crate) fn start(extra: impl Fn(&Path) -> String) -> Option<Self> {
         if Command::new("docker-registry").arg("--version").stdout(Stdio::null()).status().is_err()
         {
             skip("docker-registry is not installed");
@@ -65,15 +65,15 @@ impl Registry {
         panic!("docker-registry does not start in {}", folder.path().display());
     }
 
-    pub fn plain() -> Option<Self> {
+    pub(crate) fn plain() -> Option<Self> {
         Self::start(|_| String::new())
     }
 
-    pub fn host(&self) -> String {
+    pub(crate) fn host(&self) -> String {
         format!("localhost:{}", self.port)
     }
 
-    pub fn reference(&self, rest: &str) -> conex_oci::Reference {
+    pub(crate) fn reference(&self, rest: &str) -> conex_oci::Reference {
         format!("{}/{rest}", self.host()).parse().unwrap()
     }
 }

@@ -10,19 +10,19 @@ use conex_oci::{Descriptor, Digest, MediaType};
 
 /// A request as it came in.
 #[derive(Debug, Clone)]
-pub struct Asked {
-    pub method: String,
-    pub target: String,
-    pub headers: HashMap<String, String>,
-    pub body: Vec<u8>,
+pub(crate) struct Asked {
+    pub(crate) method: String,
+    pub(crate) target: String,
+    pub(crate) headers: HashMap<String, String>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Asked {
-    pub fn path(&self) -> &str {
+    pub(crate) fn path(&self) -> &str {
         self.target.split('?').next().unwrap()
     }
 
-    pub fn query(&self, name: &str) -> Option<String> {
+    pub(crate) fn query(&self, name: &str) -> Option<String> {
         let query = self.target.split_once('?')?.1;
         query.split('&').find_map(|pair| {
             let (key, value) = pair.split_once('=')?;
@@ -30,29 +30,29 @@ impl Asked {
         })
     }
 
-    pub fn queries(&self, name: &str) -> Vec<String> {
+    pub(crate) fn queries(&self, name: &str) -> Vec<String> {
         let query = self.target.split_once('?').map_or("", |(_, query)| query);
         let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
         pairs.filter(|(key, _)| *key == name).map(|(_, value)| decoded(value)).collect()
     }
 
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(String::as_str)
     }
 
     /// The pairs of a form in the body.
-    pub fn form(&self) -> HashMap<String, String> {
+    pub(crate) fn form(&self) -> HashMap<String, String> {
         let text = String::from_utf8(self.body.clone()).unwrap();
         let pairs = text.split('&').filter_map(|pair| pair.split_once('='));
         pairs.map(|(key, value)| (decoded(key), decoded(value))).collect()
     }
 
-    pub fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         format!("{} {}", self.method, self.target)
     }
 
     /// First and last byte of a `Range` header.
-    pub fn range(&self) -> Option<(usize, Option<usize>)> {
+    pub(crate) fn range(&self) -> Option<(usize, Option<usize>)> {
         let (first, last) = self.header("range")?.strip_prefix("bytes=")?.split_once('-')?;
         Some((first.parse().ok()?, last.parse().ok()))
     }
@@ -76,41 +76,41 @@ fn decoded(text: &str) -> String {
 
 /// What to answer.
 #[derive(Debug, Clone, Default)]
-pub struct Answer {
-    pub status: u16,
-    pub headers: Vec<(String, String)>,
-    pub body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
     /// Send only so many bytes of the body, then hang up.
-    pub cut_at: Option<usize>,
+    pub(crate) cut_at: Option<usize>,
     /// Claim another length; `None` for the true one.
-    pub claim: Option<u64>,
+    pub(crate) claim: Option<u64>,
     /// Send the body in chunks, for ever, until the other side hangs up.
-    pub endless: bool,
+    pub(crate) endless: bool,
     /// After `cut_at` bytes, say nothing more instead of hanging up.
-    pub stall: bool,
+    pub(crate) stall: bool,
 }
 
 impl Answer {
-    pub fn new(status: u16) -> Self {
+    pub(crate) fn new(status: u16) -> Self {
         Self { status, ..Self::default() }
     }
 
-    pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
+    pub(crate) fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = body.into();
         self
     }
 
-    pub fn header(mut self, name: &str, value: impl Into<String>) -> Self {
+    pub(crate) fn header(mut self, name: &str, value: impl Into<String>) -> Self {
         self.headers.push((name.to_owned(), value.into()));
         self
     }
 
-    pub fn json(status: u16, body: &str) -> Self {
+    pub(crate) fn json(status: u16, body: &str) -> Self {
         Self::new(status).header("content-type", "application/json").body(body)
     }
 
     /// A manifest, with the headers that registries send.
-    pub fn manifest(media_type: &MediaType, bytes: &[u8]) -> Self {
+    pub(crate) fn manifest(media_type: &MediaType, bytes: &[u8]) -> Self {
         Self::new(200)
             .header("content-type", media_type.as_str())
             .header("docker-content-digest", Digest::of(bytes).as_str())
@@ -118,7 +118,7 @@ impl Answer {
     }
 
     /// A blob, or the range of it that was asked for.
-    pub fn blob(asked: &Asked, bytes: &[u8]) -> Self {
+    pub(crate) fn blob(asked: &Asked, bytes: &[u8]) -> Self {
         match asked.range() {
             Some((first, _)) if first >= bytes.len() => Self::new(416),
             Some((first, last)) => {
@@ -134,18 +134,18 @@ impl Answer {
 type Handler = dyn Fn(&Asked) -> Answer + Send + Sync;
 
 /// A server that answers by a function and remembers what it was asked.
-pub struct Fake {
-    pub address: SocketAddr,
+pub(crate) struct Fake {
+    pub(crate) address: SocketAddr,
     asked: Arc<Mutex<Vec<Asked>>>,
     stop: Arc<AtomicBool>,
 }
 
 impl Fake {
-    pub fn start(handler: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Self {
+    pub(crate) fn start(handler: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Self {
         Self::start_at("127.0.0.1:0", handler)
     }
 
-    pub fn start_at(
+    pub(crate) fn start_at(
         address: &str,
         handler: impl Fn(&Asked) -> Answer + Send + Sync + 'static,
     ) -> Self {
@@ -168,20 +168,20 @@ impl Fake {
     }
 
     /// `127.0.0.1:PORT`.
-    pub fn host(&self) -> String {
+    pub(crate) fn host(&self) -> String {
         self.address.to_string()
     }
 
-    pub fn reference(&self, rest: &str) -> conex_oci::Reference {
+    pub(crate) fn reference(&self, rest: &str) -> conex_oci::Reference {
         format!("{}/{rest}", self.host()).parse().unwrap()
     }
 
-    pub fn asked(&self) -> Vec<Asked> {
+    pub(crate) fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap().clone()
     }
 
     /// The request lines, without the first look at whether TLS is spoken.
-    pub fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         let asked = self.asked();
         asked.iter().map(Asked::line).filter(|line| line != "GET /v2/").collect()
     }
@@ -207,7 +207,7 @@ fn serve(stream: &TcpStream, handler: &Handler, log: &Mutex<Vec<Asked>>) {
 }
 
 /// Reads one request; none when the other side hung up or speaks something else (TLS, say).
-pub fn request(reader: &mut BufReader<&TcpStream>) -> Option<Asked> {
+pub(crate) fn request(reader: &mut BufReader<&TcpStream>) -> Option<Asked> {
     let first = *reader.fill_buf().ok()?.first()?;
     if !first.is_ascii_uppercase() {
         return None;
@@ -276,21 +276,26 @@ fn respond(mut stream: &TcpStream, asked: &Asked, answer: &Answer) -> Option<()>
 
 /// The state of a small registry that works as it should.
 #[derive(Default)]
-pub struct Content {
-    pub blobs: HashMap<String, Vec<u8>>,
-    pub manifests: HashMap<String, (String, Vec<u8>)>,
-    pub uploads: HashMap<String, Vec<u8>>,
-    pub next_upload: usize,
+pub(crate) struct Content {
+    pub(crate) blobs: HashMap<String, Vec<u8>>,
+    pub(crate) manifests: HashMap<String, (String, Vec<u8>)>,
+    pub(crate) uploads: HashMap<String, Vec<u8>>,
+    pub(crate) next_upload: usize,
 }
 
 impl Content {
-    pub fn add_blob(&mut self, bytes: &[u8]) -> Descriptor {
+    pub(crate) fn add_blob(&mut self, bytes: &[u8]) -> Descriptor {
         let blob = crate::support::blob_of(bytes);
         self.blobs.insert(blob.digest.to_string(), bytes.to_vec());
         blob
     }
 
-    pub fn add_manifest(&mut self, tag: &str, media_type: &MediaType, bytes: &[u8]) -> Descriptor {
+    pub(crate) fn add_manifest(
+        &mut self,
+        tag: &str,
+        media_type: &MediaType,
+        bytes: &[u8],
+    ) -> Descriptor {
         let descriptor = Descriptor::of(media_type.clone(), bytes);
         let entry = (media_type.to_string(), bytes.to_vec());
         self.manifests.insert(tag.to_owned(), entry.clone());
@@ -299,7 +304,7 @@ impl Content {
     }
 
     /// Answers as the distribution spec says. Paths look like `/v2/<name…>/<kind>/<what>`.
-    pub fn answer(&mut self, asked: &Asked) -> Answer {
+    pub(crate) fn answer(&mut self, asked: &Asked) -> Answer {
         let path = asked.path().to_owned();
         if path == "/v2/" {
             return Answer::new(200);
@@ -363,7 +368,7 @@ impl Content {
             },
             "PATCH" => {
                 let Some(bytes) = self.uploads.get_mut(id) else { return Answer::new(404) };
-                let range = asked.header("content-range").map(|range| range.to_owned());
+                let range = asked.header("content-range").map(ToOwned::to_owned);
                 let start = range.as_deref().and_then(|r| r.split('-').next()?.parse().ok());
                 if start.is_some_and(|start: usize| start != bytes.len()) {
                     return Answer::new(416);
@@ -395,12 +400,12 @@ impl Content {
 }
 
 /// A registry that works as it should, whose content the test can look into.
-pub fn registry() -> (Fake, Arc<Mutex<Content>>) {
+pub(crate) fn registry() -> (Fake, Arc<Mutex<Content>>) {
     registry_with(|_, _| None)
 }
 
 /// A registry where `spoil` may answer first.
-pub fn registry_with(
+pub(crate) fn registry_with(
     spoil: impl Fn(&Asked, &Mutex<Content>) -> Option<Answer> + Send + Sync + 'static,
 ) -> (Fake, Arc<Mutex<Content>>) {
     let content = Arc::new(Mutex::new(Content::default()));

@@ -204,6 +204,23 @@ fn a_public_registry_cannot_send_us_into_the_private_network() {
 }
 
 #[test]
+fn a_public_registry_cannot_send_credentials_into_the_private_network() {
+    let inside = Fake::start(|_| Answer::json(200, r#"{"token":"t"}"#));
+    for name in ["127.0.0.1", "private.example"] {
+        let realm = format!("Bearer realm=\"http://{name}:{}/t\"", inside.address.port());
+        let outside = Fake::start_at("127.0.0.2:0", move |asked| match asked.path() {
+            "/v2/" => Answer::new(200),
+            _ => Answer::new(401).header("www-authenticate", realm.as_str()),
+        });
+        let (client, host) = public_client(outside.address.port());
+        let repository = client.repository(&format!("{host}/a:1").parse().unwrap());
+        let error = repository.resolve().unwrap_err();
+        assert!(format!("{error:?}").contains("private address"), "{error:?}");
+    }
+    assert!(inside.asked().is_empty());
+}
+
+#[test]
 fn a_private_registry_may_redirect_and_keeps_its_credentials() {
     let bytes = noise(300, 4);
     let blob = blob_of(&bytes);

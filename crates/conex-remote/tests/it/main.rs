@@ -5,6 +5,9 @@
 mod docker_registry;
 mod fake;
 mod faults;
+mod memory;
+mod proxy;
 mod support;
+mod tls;
 mod tokens;
 mod transfers;

@@ -12,9 +12,9 @@ use conex_remote::{
 
 /// A clock whose waits take no time but are remembered, and which can be set forward.
 #[derive(Default)]
-pub struct TestClock {
-    pub slept: Mutex<Vec<Duration>>,
-    pub ahead: Mutex<Duration>,
+pub(crate) struct TestClock {
+    pub(crate) slept: Mutex<Vec<Duration>>,
+    pub(crate) ahead: Mutex<Duration>,
 }
 
 impl Clock for TestClock {
@@ -29,7 +29,7 @@ impl Clock for TestClock {
     }
 }
 
-pub fn options() -> ClientOptions {
+pub(crate) fn options() -> ClientOptions {
     let timeouts = Timeouts {
         connect: Duration::from_secs(10),
         idle: Duration::from_secs(2),
@@ -39,12 +39,12 @@ pub fn options() -> ClientOptions {
     ClientOptions { clock, timeouts, ..ClientOptions::new("conex-test/1") }
 }
 
-pub fn client() -> Client {
+pub(crate) fn client() -> Client {
     Client::new(options())
 }
 
 /// Bytes that do not repeat and do not compress.
-pub fn noise(size: usize, seed: u64) -> Vec<u8> {
+pub(crate) fn noise(size: usize, seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut bytes = Vec::with_capacity(size + 8);
     while bytes.len() < size {
@@ -57,11 +57,11 @@ pub fn noise(size: usize, seed: u64) -> Vec<u8> {
     bytes
 }
 
-pub fn blob_of(bytes: &[u8]) -> Descriptor {
+pub(crate) fn blob_of(bytes: &[u8]) -> Descriptor {
     Descriptor::of(MediaType::OciLayer(Compression::Gzip), bytes)
 }
 
-pub fn read_all(mut reader: impl Read) -> io::Result<Vec<u8>> {
+pub(crate) fn read_all(mut reader: impl Read) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     reader.read_to_end(&mut bytes)?;
     Ok(bytes)
@@ -69,22 +69,22 @@ pub fn read_all(mut reader: impl Read) -> io::Result<Vec<u8>> {
 
 /// An image in memory: a source and a sink.
 #[derive(Default)]
-pub struct MemoryImage {
-    pub root: Mutex<Option<Descriptor>>,
-    pub manifests: Mutex<HashMap<Digest, (Descriptor, Vec<u8>)>>,
-    pub blobs: Mutex<HashMap<Digest, Vec<u8>>>,
-    pub tags: Mutex<Vec<String>>,
-    pub referrers: Mutex<HashMap<Digest, Vec<Descriptor>>>,
+pub(crate) struct MemoryImage {
+    pub(crate) root: Mutex<Option<Descriptor>>,
+    pub(crate) manifests: Mutex<HashMap<Digest, (Descriptor, Vec<u8>)>>,
+    pub(crate) blobs: Mutex<HashMap<Digest, Vec<u8>>>,
+    pub(crate) tags: Mutex<Vec<String>>,
+    pub(crate) referrers: Mutex<HashMap<Digest, Vec<Descriptor>>>,
 }
 
 impl MemoryImage {
-    pub fn add_blob(&self, bytes: Vec<u8>, media_type: MediaType) -> Descriptor {
+    pub(crate) fn add_blob(&self, bytes: Vec<u8>, media_type: MediaType) -> Descriptor {
         let blob = Descriptor::of(media_type, &bytes);
         self.blobs.lock().unwrap().insert(blob.digest.clone(), bytes);
         blob
     }
 
-    pub fn add_manifest(&self, media_type: MediaType, bytes: Vec<u8>) -> Descriptor {
+    pub(crate) fn add_manifest(&self, media_type: MediaType, bytes: Vec<u8>) -> Descriptor {
         let descriptor = Descriptor::of(media_type, &bytes);
         let entry = (descriptor.clone(), bytes);
         self.manifests.lock().unwrap().insert(descriptor.digest.clone(), entry);
@@ -92,7 +92,7 @@ impl MemoryImage {
     }
 
     /// An image with layers of the given sizes.
-    pub fn with_layers(sizes: &[usize], seed: u64) -> Self {
+    pub(crate) fn with_layers(sizes: &[usize], seed: u64) -> Self {
         let image = Self::default();
         let config = format!(
             r#"{{"architecture":"amd64","os":"linux","seed":{seed},"rootfs":{{"type":"layers","diff_ids":[]}}}}"#
@@ -108,7 +108,7 @@ impl MemoryImage {
         image
     }
 
-    pub fn root_descriptor(&self) -> Descriptor {
+    pub(crate) fn root_descriptor(&self) -> Descriptor {
         self.root.lock().unwrap().clone().unwrap()
     }
 }
@@ -157,7 +157,7 @@ impl ImageSink for MemoryImage {
     }
 }
 
-pub fn copy_options(tag: &str) -> CopyOptions {
+pub(crate) fn copy_options(tag: &str) -> CopyOptions {
     CopyOptions {
         platform: None,
         referrers: Referrers::Leave,
@@ -168,7 +168,7 @@ pub fn copy_options(tag: &str) -> CopyOptions {
 }
 
 /// Says aloud that a test cannot run here; in CI, where everything needed is installed, fails.
-pub fn skip(why: &str) {
+pub(crate) fn skip(why: &str) {
     assert!(std::env::var_os("CI").is_none(), "in CI this must run: {why}");
     eprintln!("skipped: {why}");
 }
