@@ -33,8 +33,8 @@ pub use probe::{
     CgroupSupport, Power, probe_cgroups, probe_overlay, probe_power, probe_user_namespaces,
 };
 pub use spawn::{
-    ExecOptions, Exit, ExitStatus, HelperProgram, Running, Runtime, Signaller, Stream, Streams,
-    spawn,
+    ExecOptions, Exit, ExitStatus, HelperProgram, OverlayCalls, Running, Runtime, Signaller,
+    Stream, Streams, spawn,
 };
 pub use spec::{
     Access, BindDepth, Capabilities, CapabilityBase, ContainerSpec, Content, Durability,

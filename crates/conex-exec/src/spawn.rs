@@ -35,6 +35,7 @@ pub(crate) const ORDER_FD: i32 = 4;
 pub(crate) struct Order {
     pub(crate) spec: ContainerSpec,
     pub(crate) runtime: Runtime,
+    pub(crate) overlay_calls: OverlayCalls,
 }
 
 /// Who sets the container up.
@@ -52,8 +53,20 @@ pub enum Runtime {
 pub struct ExecOptions {
     /// Who sets the container up.
     pub runtime: Runtime,
+    /// How overlays are mounted.
+    pub overlay_calls: OverlayCalls,
     /// The program whose `main` calls [`helper_main_if_asked`](crate::helper_main_if_asked) first.
     pub helper: HelperProgram,
+}
+
+/// Which calls of the kernel mount overlays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum OverlayCalls {
+    /// The newest that the kernel has.
+    #[default]
+    Newest,
+    /// `mount(2)`, as on kernels before 6.7: for tests on newer ones.
+    Classic,
 }
 
 /// The program that becomes the helper.
@@ -166,7 +179,7 @@ impl Signaller {
 /// Starts a container; returns when its program has been executed, or why it was not.
 pub fn spawn(spec: &ContainerSpec, streams: Streams, options: &ExecOptions) -> Result<Running> {
     spec.check()?;
-    let order = write_order(spec, &options.runtime)?;
+    let order = write_order(spec, options)?;
     let (control, theirs) = Channel::pair().doing(|| "cannot make a channel".to_owned())?;
     let (stdin, child_stdin) = connect(streams.stdin, 0)?;
     let (stdout, child_stdout) = connect(streams.stdout, 1)?;
@@ -307,11 +320,12 @@ impl From<Ended> for Exit {
 }
 
 /// Writes the order into memory that nobody can change any more.
-fn write_order(spec: &ContainerSpec, runtime: &Runtime) -> Result<File> {
+fn write_order(spec: &ContainerSpec, options: &ExecOptions) -> Result<File> {
     let act = || "cannot describe the container to its helper".to_owned();
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let mut file = File::from(rustix::fs::memfd_create("conex-container", flags).doing(act)?);
-    let order = Order { spec: spec.clone(), runtime: runtime.clone() };
+    let (runtime, overlay_calls) = (options.runtime.clone(), options.overlay_calls);
+    let order = Order { spec: spec.clone(), runtime, overlay_calls };
     let bytes = serde_json::to_vec(&order).map_err(std::io::Error::from).doing(act)?;
     if bytes.len() as u64 > crate::spec::SPEC_SIZE_MAX {
         return Err(Error::invalid("the files given to the container are too large"));

@@ -1,7 +1,7 @@
 //! Runs the container that a JSON file describes: what the tests and measurements of this crate
 //! drive from outside, as root or as an ordinary user.
 //!
-//! `conex-exec-driver [--rootless] [--single] [--runtime=PATH] [--count=N] [--terminal] SPEC`
+//! `conex-exec-driver [--rootless] [--single] [--runtime=PATH] [--count=N] [--classic] [--terminal] SPEC`
 
 #![allow(clippy::print_stdout, clippy::print_stderr)] // A program for developers.
 
@@ -10,7 +10,7 @@ use std::io::Read as _;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use conex_exec::{ContainerSpec, ExecOptions, Runtime, Stream, Streams};
+use conex_exec::{ContainerSpec, ExecOptions, OverlayCalls, Runtime, Stream, Streams};
 use conex_sys::userns::{Identity, Plan};
 
 fn main() -> ExitCode {
@@ -45,6 +45,7 @@ fn run() -> Result<u8, Box<dyn Error>> {
             Some(("--count", number)) => count = number.parse()?,
             _ if argument == "--rootless" => enter(false)?,
             _ if argument == "--single" => enter(true)?,
+            _ if argument == "--classic" => options.overlay_calls = OverlayCalls::Classic,
             _ if argument == "--terminal" => terminal = true,
             _ => spec = Some(argument),
         }

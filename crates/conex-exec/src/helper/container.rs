@@ -100,7 +100,7 @@ fn build(birth: &Birth<'_>) -> Result<Option<OwnedFd>> {
         DeviceGuard::NoDevices => Attributes::NO_DEVICES,
     };
     let upper = open_upper(&spec.rootfs)?;
-    let root = mount_rootfs(&spec.rootfs, &scratch, ROOT_NAME, attributes)?;
+    let root = mount_rootfs(&spec.rootfs, &scratch, ROOT_NAME, attributes, birth.place)?;
     let root_again = root.try_clone().doing(|| "cannot open the rootfs".to_owned())?;
     let mut mounter =
         Mounter { tree: Tree::new(root_again, upper)?, scratch: &scratch, birth, file_count: 0 };

@@ -242,7 +242,8 @@ impl Mounter<'_> {
             MountSource::Overlay { overlay, path } => {
                 let name = format!("stack{}", self.file_count);
                 self.file_count += 1;
-                let (mounted, kind) = mount_stack_path(overlay, path, self.scratch, &name, target)?;
+                let (mounted, kind) =
+                    mount_stack_path(overlay, path, self.scratch, &name, self.birth.place)?;
                 (mounted, Depth::This, kind)
             }
             MountSource::Tmpfs { size, mode, uid, gid } => {

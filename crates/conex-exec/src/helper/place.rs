@@ -5,6 +5,7 @@ use std::io;
 use conex_sys::capability::{self, Capability, CapabilityMask};
 
 use crate::error::{Context as _, Error, Result};
+use crate::spawn::OverlayCalls;
 
 /// What decides how a container is made.
 #[derive(Debug, Clone, Copy)]
@@ -14,17 +15,19 @@ pub(super) struct Place {
     pub(super) in_user_namespace: bool,
     /// What a process here can have at most.
     pub(super) bounding: CapabilityMask,
+    /// How overlays are mounted.
+    pub(super) overlay_calls: OverlayCalls,
 }
 
 impl Place {
-    pub(super) fn look() -> Result<Self> {
+    pub(super) fn look(overlay_calls: OverlayCalls) -> Result<Self> {
         let effective = capability::effective().doing(|| "cannot read capabilities".to_owned())?;
         if !effective.has(Capability::SYS_ADMIN) {
             return Err(Error::unsupported("this process may not make containers")
                 .with_hint("run as root, or let conex enter a user namespace: see `conex info`"));
         }
         let bounding = capability::bounding().doing(|| "cannot read capabilities".to_owned())?;
-        Ok(Self { in_user_namespace: in_user_namespace(), bounding })
+        Ok(Self { in_user_namespace: in_user_namespace(), bounding, overlay_calls })
     }
 }
 

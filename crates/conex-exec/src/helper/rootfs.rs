@@ -13,8 +13,10 @@ use conex_sys::mount::{self, Attributes, Depth, Filesystem};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
+use super::place::Place;
 use super::stubs::StubKind;
 use crate::error::{Context as _, Error, Result};
+use crate::spawn::OverlayCalls;
 use crate::spec::{Durability, Overlay, OverlayFlavour, Rootfs, Upper};
 
 /// Longest value of one option that `fsconfig` takes.
@@ -28,6 +30,7 @@ pub(super) fn mount_rootfs(
     scratch: &OwnedFd,
     name: &str,
     attributes: Attributes,
+    place: Place,
 ) -> Result<OwnedFd> {
     let act = || "cannot put the rootfs in its place".to_owned();
     let mounted = match rootfs {
@@ -39,7 +42,7 @@ pub(super) fn mount_rootfs(
                 .doing(act)?;
             mounted
         }
-        Rootfs::Overlay(overlay) => match mount_overlay(overlay)? {
+        Rootfs::Overlay(overlay) => match mount_overlay(overlay, place)? {
             Some(mounted) => mounted,
             None => return mount_overlay_classic(overlay, scratch, name, attributes),
         },
@@ -51,18 +54,17 @@ pub(super) fn mount_rootfs(
     Ok(mounted)
 }
 
-/// Mounts a path of a stack of layers, for a mount on `target`; links on the way to the path stay
-/// within the stack. Returns the mount, attached nowhere, and what it must lie on.
+/// Mounts a path of a stack of layers; links on the way to the path stay within the stack. Returns the mount, attached nowhere, and what it must lie on.
 pub(super) fn mount_stack_path(
     overlay: &Overlay,
     path: &Path,
     scratch: &OwnedFd,
     name: &str,
-    target: &str,
+    place: Place,
 ) -> Result<(OwnedFd, StubKind)> {
-    let act = || format!("cannot find `{}` to mount on `{target}`", path.display());
+    let act = || format!("cannot find `{}` in the layers to mount it", path.display());
     let rootfs = Rootfs::Overlay(overlay.clone());
-    let root = mount_rootfs(&rootfs, scratch, name, Attributes::NONE)?;
+    let root = mount_rootfs(&rootfs, scratch, name, Attributes::NONE, place)?;
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     let flags = OFlags::PATH | OFlags::CLOEXEC;
@@ -103,7 +105,10 @@ fn bind_dir(dir: &Path) -> Result<OwnedFd> {
 }
 
 /// Mounts with one option for each layer; `None` if the kernel does not know that (before 6.7).
-fn mount_overlay(overlay: &Overlay) -> Result<Option<OwnedFd>> {
+fn mount_overlay(overlay: &Overlay, place: Place) -> Result<Option<OwnedFd>> {
+    if place.overlay_calls == OverlayCalls::Classic {
+        return Ok(None);
+    }
     let act = || "cannot mount the overlay of the rootfs".to_owned();
     let filesystem = Filesystem::new("overlay").doing(act)?;
     // Folders whose path does not fit are named by descriptor; these must stay open until the end.

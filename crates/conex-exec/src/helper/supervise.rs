@@ -53,7 +53,7 @@ fn supervise(control: &Channel) -> Result<Ended> {
     rustix::process::umask(Mode::empty());
     // The caller may stand in a folder that the container must not keep busy.
     rustix::process::chdir("/").doing(|| "cannot enter `/`".to_owned())?;
-    let place = Place::look()?;
+    let place = Place::look(order.overlay_calls)?;
     let (spec, oci) = match order.runtime {
         Runtime::Own => (order.spec, None),
         Runtime::Oci(runtime) => {

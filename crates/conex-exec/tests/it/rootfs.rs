@@ -27,8 +27,10 @@ fn writes_go_to_the_upper_and_nothing_else_is_left_there() {
         for target in ["/etc/hosts", "/etc/resolv.conf", "/run/deep/secret"] {
             container.spec.mounts.push(Mount::file(target, "x", Access::ReadOnly));
         }
-        container.run().good();
-        assert_eq!(container.changes(), ["tmp", "tmp/made"], "{mode:?}");
+        for flags in [&[][..], &["--classic"]] {
+            container.run_with(flags).good();
+            assert_eq!(container.changes(), ["tmp", "tmp/made"], "{mode:?} {flags:?}");
+        }
     });
 }
 
@@ -107,14 +109,15 @@ fn image_cannot_move_the_kernels_file_systems() {
 fn hundred_and_fifty_layers_are_stacked_topmost_first() {
     for_each_mode("cat /which; ls /layers | wc -l", |mode, mut container| {
         let Rootfs::Overlay(overlay) = &mut container.spec.rootfs else { unreachable!() };
-        let base = container_layers(overlay, 150);
-        let _ = base;
-        assert_eq!(container.run().good(), "149\n150\n", "{mode:?}");
+        add_layers(overlay, 150);
+        for flags in [&[][..], &["--classic"]] {
+            assert_eq!(container.run_with(flags).good(), "149\n150\n", "{mode:?} {flags:?}");
+        }
     });
 }
 
 /// Puts `count` layers on top, each with a file of its own and one that it shares with all.
-fn container_layers(overlay: &mut Overlay, count: usize) -> usize {
+fn add_layers(overlay: &mut Overlay, count: usize) {
     let bottom = overlay.lower[0].0.clone();
     let base = bottom.parent().unwrap().to_owned();
     for number in 0..count {
@@ -125,7 +128,6 @@ fn container_layers(overlay: &mut Overlay, count: usize) -> usize {
         std::fs::write(layer.join("layers").join(number.to_string()), "").unwrap();
         overlay.lower.insert(0, HostPath::from(layer));
     }
-    count
 }
 
 #[test]
@@ -138,7 +140,9 @@ fn odd_names_of_layers_are_no_options() {
             std::fs::write(layer.join("found"), format!("{number}\n")).unwrap();
             overlay.lower.insert(0, HostPath::from(layer));
         }
-        assert_eq!(container.run().good(), "4\n", "{mode:?}");
+        for flags in [&[][..], &["--classic"]] {
+            assert_eq!(container.run_with(flags).good(), "4\n", "{mode:?} {flags:?}");
+        }
     });
 }
 
@@ -233,7 +237,10 @@ fn path_of_another_stack_is_mounted_and_its_links_stay_in_it() {
         let source = MountSource::Overlay { overlay: stack, path: HostPath::from("link") };
         let target = "/stage".to_owned();
         container.spec.mounts.push(Mount { target, source, access: Access::ReadOnly });
-        assert_eq!(container.run().good(), "built\n/stage/file\n", "{mode:?}");
+        for flags in [&[][..], &["--classic"]] {
+            let output = container.run_with(flags).good();
+            assert_eq!(output, "built\n/stage/file\n", "{mode:?} {flags:?}");
+        }
     });
 }
 

@@ -86,8 +86,8 @@ fn make_bundle(birth: &Birth<'_>) -> Result<PathBuf> {
     let top = rustix::fs::open("/", flags, Mode::empty()).doing(act)?;
     mount::attach(&bundle, &top).doing(act)?;
     let upper = super::container::open_upper(&spec.rootfs)?;
-    let root = mount_rootfs(&spec.rootfs, &bundle, ROOT_NAME, Attributes::NONE)?;
-    let sources = make_sources(spec, &bundle)?;
+    let root = mount_rootfs(&spec.rootfs, &bundle, ROOT_NAME, Attributes::NONE, birth.place)?;
+    let sources = make_sources(birth, &bundle)?;
     make_targets(birth, root, upper, &sources)?;
     let point = covered_folder(&spec.rootfs)?;
     let place = Bundle { path: point.clone(), sources };
@@ -153,9 +153,9 @@ fn make_targets(
 }
 
 /// Puts into the bundle what the runtime cannot make itself.
-fn make_sources(spec: &ContainerSpec, bundle: &OwnedFd) -> Result<Vec<Source>> {
+fn make_sources(birth: &Birth<'_>, bundle: &OwnedFd) -> Result<Vec<Source>> {
     let mut sources = Vec::new();
-    for (index, wanted) in spec.mounts.iter().enumerate() {
+    for (index, wanted) in birth.spec.mounts.iter().enumerate() {
         let act = || format!("cannot make what is mounted on `{}`", wanted.target);
         let name = format!("source{index}");
         let source = match &wanted.source {
@@ -170,8 +170,7 @@ fn make_sources(spec: &ContainerSpec, bundle: &OwnedFd) -> Result<Vec<Source>> {
             }
             MountSource::Overlay { overlay, path } => {
                 let stack = format!("stack{index}");
-                let (mounted, kind) =
-                    mount_stack_path(overlay, path, bundle, &stack, &wanted.target)?;
+                let (mounted, kind) = mount_stack_path(overlay, path, bundle, &stack, birth.place)?;
                 match kind {
                     StubKind::Dir => {
                         let mode = Mode::from_raw_mode(0o755);
