@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)] // Helpers of tests, outside of `#[test]` functions.
 
+mod api;
 mod escape;
 mod limits;
 mod oracle;

@@ -3,7 +3,9 @@
 use std::io::Read as _;
 use std::time::{Duration, Instant};
 
-use conex_exec::{Network, Pid1, ResolvedUser, TerminalSize};
+use conex_exec::{
+    Access, Mount, MountSource, Network, OverlayFlavour, Pid1, ResolvedUser, Rootfs, TerminalSize,
+};
 
 use crate::support::{Container, Mode, for_each_mode, in_mode};
 
@@ -210,4 +212,50 @@ fn killing_the_helper_leaves_no_process() {
         let status = child.wait().unwrap();
         assert_eq!(status.code(), Some(125));
     });
+}
+
+#[test]
+fn containers_can_be_nested() {
+    // The inner one is made by a driver that runs in the outer one, from a rootfs of the host.
+    for flags in ["", "--single"] {
+        in_mode(Mode::Root, &format!("exec /driver {flags} /inner.json"), |mut container| {
+            let mut inner = container.spec.clone();
+            let memory = |target: &str| {
+                let source = MountSource::Tmpfs { size: None, mode: 0o755, uid: 0, gid: 0 };
+                Mount { target: target.to_owned(), source, access: Access::ReadWrite }
+            };
+            let Rootfs::Overlay(overlay) = &mut inner.rootfs else { unreachable!() };
+            overlay.lower = vec!["/layers".into()];
+            overlay.upper = None;
+            if !flags.is_empty() {
+                overlay.flavour = OverlayFlavour::User;
+            }
+            inner.args = ["sh", "-c", "id -u; echo inner"].map(str::to_owned).to_vec();
+            for folder in ["proc", "dev", "sys"] {
+                std::fs::create_dir(container.path("lower").join(folder)).unwrap();
+            }
+            let spec = &mut container.spec;
+            let Rootfs::Overlay(overlay) = &mut spec.rootfs else { unreachable!() };
+            let layers = std::mem::replace(&mut overlay.lower, vec!["/".into()]).remove(0);
+            spec.make_insecure();
+            if !flags.is_empty() {
+                // As in a default container: parts of /proc are hidden, so that a user namespace
+                // inside may not mount it again.
+                spec.masked_paths = conex_exec::docker_masked_paths();
+                spec.readonly_paths = conex_exec::docker_readonly_paths();
+            }
+            let driver = env!("CARGO_BIN_EXE_conex-exec-driver");
+            spec.mounts = vec![
+                memory("/tmp"),
+                Mount::bind(driver, "/driver", Access::ReadOnly),
+                Mount::bind(layers.0, "/layers", Access::ReadOnly),
+                Mount::file("/inner.json", serde_json::to_vec(&inner).unwrap(), Access::ReadOnly),
+            ];
+            let output = container.run();
+            assert_eq!((output.code, &*output.stdout), (0, "0\ninner\n"), "{flags} {output:?}");
+            if !flags.is_empty() {
+                assert!(output.stderr.contains("surrounding container"), "{output:?}");
+            }
+        });
+    }
 }
