@@ -61,4 +61,4 @@ pub use snapshot::{LayerFacts, NewSnapshot, STACK_DEPTH_MAX, Snapshot, SnapshotI
 pub use store::Store;
 pub use tag::{Expected, TagMove};
 pub use usage::{DiskUsage, Usage};
-pub use volume::{ANONYMOUS_LABEL, NewVolume, Volume, VolumeUse};
+pub use volume::{ANONYMOUS_LABEL, NewVolume, Volume, VolumeUsage, VolumeUse};

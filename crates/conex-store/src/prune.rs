@@ -1,8 +1,10 @@
 //! Removing what a person does not want to keep: images, build cache, volumes, cache mounts.
 
+use conex_oci::Digest;
+
 use crate::cache;
 use crate::collect::{Garbage, Removed};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::image::{ImageRecord, load_images};
 use crate::lock::{FileLock, Mode};
 use crate::options::Timestamp;
@@ -25,6 +27,9 @@ pub enum PruneImages {
 pub enum PruneCache {
     /// None.
     Keep,
+    /// Those whose results no image has, as far as no living process uses them: what goes would
+    /// otherwise only wait for the next build of the same step.
+    Dangling,
     /// All that no living process uses.
     All,
     /// Those that were not used since a moment.
@@ -121,6 +126,30 @@ impl Store {
         Ok(removed)
     }
 
+    /// Removes single build-cache records. Keys without a record are passed over.
+    ///
+    /// # Errors
+    /// A living process uses one ([`Conflict`](crate::ErrorKind::Conflict)), or the store cannot be
+    /// written; then all records stay.
+    pub fn remove_cache_records(&self, keys: &[Digest]) -> Result<Removed> {
+        let inner = &self.inner;
+        inner.freeing(|| {
+            inner.write("remove build-cache records", |writer| {
+                let mut garbage = Garbage::new(inner, writer);
+                let entries = writer.run(cache::list)?;
+                for entry in entries.iter().filter(|entry| keys.contains(&entry.key)) {
+                    if entry.is_in_use {
+                        let key = entry.key.short();
+                        let message = format!("cache record `{key}` is used by a living process");
+                        return Err(Error::conflict(message));
+                    }
+                    remove_record(&mut garbage, writer, entry)?;
+                }
+                Ok(garbage.removed)
+            })
+        })
+    }
+
     fn prune_cache(&self, choice: PruneCache) -> Result<Removed> {
         if choice == PruneCache::Keep {
             return Ok(Removed::default());
@@ -131,14 +160,15 @@ impl Store {
                 let mut garbage = Garbage::new(inner, writer);
                 match choice {
                     PruneCache::Keep => {}
-                    PruneCache::All | PruneCache::UnusedSince(_) => {
+                    PruneCache::All | PruneCache::Dangling | PruneCache::UnusedSince(_) => {
                         let entries = writer.run(cache::list)?;
                         for entry in entries.iter().filter(|entry| !entry.is_in_use) {
-                            let unused = match choice {
+                            let goes = match choice {
                                 PruneCache::UnusedSince(since) => entry.record.last_used < since,
+                                PruneCache::Dangling => is_dangling(writer, entry)?,
                                 _ => true,
                             };
-                            if unused {
+                            if goes {
                                 remove_record(&mut garbage, writer, entry)?;
                             }
                         }
@@ -246,6 +276,13 @@ fn is_taken(options: &PruneOptions, record: &ImageRecord) -> bool {
     chosen
         && options.until.is_none_or(|until| record.created < until)
         && options.labels.iter().all(|filter| filter.matches(&record.labels))
+}
+
+/// Whether a record keeps a snapshot that no image has. One without a snapshot takes up nothing.
+fn is_dangling(writer: &crate::db::Writer<'_>, entry: &cache::CacheEntry) -> Result<bool> {
+    let Some(snapshot) = &entry.record.snapshot else { return Ok(false) };
+    let kept = "SELECT 1 FROM image_layers WHERE chain_id = ?";
+    Ok(!writer.exists(kept, [snapshot.chain_id.digest().as_str()])?)
 }
 
 fn remove_record(

@@ -48,6 +48,15 @@ pub struct NewVolume {
     pub options: BTreeMap<String, String>,
 }
 
+/// What a volume takes up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VolumeUsage {
+    /// Bytes on disk.
+    pub size: u64,
+    /// Whether a living process uses it.
+    pub is_in_use: bool,
+}
+
 /// A volume in use; it cannot be removed meanwhile.
 #[derive(Debug)]
 pub struct VolumeUse {
@@ -123,6 +132,23 @@ impl Store {
     /// The store cannot be read.
     pub fn volumes(&self) -> Result<Vec<Volume>> {
         self.inner.db.read("list volumes", |connection| self.load_volumes(connection, "", []))
+    }
+
+    /// Measures a volume.
+    ///
+    /// # Errors
+    /// Its lock is refused.
+    pub fn volume_usage(&self, volume: &Volume) -> Result<VolumeUsage> {
+        let folder = self.inner.layout.volumes().join(&volume.name);
+        let is_in_use = match FileLock::try_acquire(&self.volume_lock(&volume.name), Mode::Exclusive)
+        {
+            Ok(lock) => lock.is_none(),
+            // It was removed meanwhile.
+            Err(_) if !folder.exists() => false,
+            Err(error) => return Err(error),
+        };
+        let size = tree::measure(&folder, &mut tree::Counted::default()).disk;
+        Ok(VolumeUsage { size, is_in_use })
     }
 
     /// Takes a volume into use, and makes it where it is missing.
