@@ -51,12 +51,15 @@ impl Reference {
         self.digest.as_ref()
     }
 
-    /// Registry and repository in the short form that people type (`ubuntu`, `ghcr.io/a/b`).
+    /// Registry and repository in the short form that people type (`ubuntu`, `ghcr.io/a/b`), as
+    /// far as that names the same: `docker.io/localhost/app` has no shorter form.
     pub fn familiar_name(&self) -> String {
-        if self.registry != DEFAULT_REGISTRY {
-            return format!("{}/{}", self.registry, self.repository);
-        }
-        self.repository.strip_prefix("library/").unwrap_or(&self.repository).to_owned()
+        let short = self.repository.strip_prefix("library/").unwrap_or(&self.repository);
+        [short, &self.repository]
+            .into_iter()
+            .filter(|_| self.registry == DEFAULT_REGISTRY)
+            .find(|name| name.parse().is_ok_and(|again: Self| again.name() == self.name()))
+            .map_or_else(|| self.name(), str::to_owned)
     }
 
     /// Registry and repository in full (`docker.io/library/ubuntu`).
@@ -312,6 +315,20 @@ mod tests {
     fn familiar_form_is_what_people_type() {
         for text in ["ubuntu:latest", "acme/api:1", "ghcr.io/a/b:2", "localhost:5000/x:y"] {
             assert_eq!(text.parse::<Reference>().unwrap().familiar(), text);
+        }
+    }
+
+    #[test]
+    fn familiar_form_is_no_shorter_than_it_can_be_read() {
+        let hex = format!("docker.io/library/{}", "a".repeat(64));
+        for (text, expected) in [
+            ("docker.io/library/a/b", "library/a/b"),
+            ("docker.io/localhost/app", "docker.io/localhost/app"),
+            ("docker.io/ghcr.io/app", "docker.io/ghcr.io/app"),
+            (&hex, hex.strip_prefix("docker.io/").unwrap()),
+        ] {
+            let reference: Reference = text.parse().unwrap();
+            assert_eq!(reference.familiar_name(), expected);
         }
     }
 

@@ -12,7 +12,7 @@ const PAGE: &str = "ARCHITECTURE.md";
 /// Most packages that the whole workspace may bring in: each costs time to build and to trust.
 const PACKAGE_COUNT_MAX: usize = 300;
 /// Crates that parse what comes from outside; each has fuzz targets.
-const PARSERS: &[&str] = &["conex-dockerfile", "conex-elf", "conex-layer"];
+const PARSERS: &[&str] = &["conex-dockerfile", "conex-elf", "conex-layer", "conex-oci"];
 
 /// What a crate may use, from the first table.
 #[derive(Debug, Clone, PartialEq, Eq)]
