@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod cancel;
+mod changes;
 mod context;
 mod engine;
 mod error;
@@ -24,6 +25,7 @@ mod scheduler;
 mod unpack;
 
 pub use cancel::Cancel;
+pub use changes::apply_changes;
 pub use context::{Context, ContextOptions};
 pub use error::{Error, ErrorKind};
 pub use graph::{BaseImage, BuildArgs, Plan};

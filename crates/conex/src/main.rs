@@ -5,15 +5,19 @@
 
 #![forbid(unsafe_code)]
 
+mod archive;
 mod cli;
 mod commands;
 mod error;
 mod format;
+mod local;
 mod platforms;
 mod progress;
+mod registry;
 mod session;
 mod settings;
 mod signals;
+mod transfer;
 
 use std::process::ExitCode;
 

@@ -4,21 +4,12 @@ use conex_oci::Platform;
 
 /// Says whether programs of a platform run here, and if not, what would make them.
 pub fn can_run(platform: &Platform) -> Result<(), String> {
-    let host = Platform::host();
+    let registrations = std::path::Path::new("/proc/sys/fs/binfmt_misc");
     if platform.os != "linux" {
         return Err("conex runs Linux programs only".to_owned());
     }
-    let same = platform.architecture == host.architecture;
-    // 64-bit x86 and ARM processors run their 32-bit programs.
-    let compatible = matches!(
-        (host.architecture.as_str(), platform.architecture.as_str()),
-        ("amd64", "386") | ("arm64", "arm")
-    );
-    if same || compatible || conex_exec::binfmt_runs(&platform.architecture) {
-        return Ok(());
+    match conex_exec::foreign_run(&platform.architecture, registrations) {
+        conex_exec::ForeignRun::Native | conex_exec::ForeignRun::Emulated { .. } => Ok(()),
+        conex_exec::ForeignRun::Impossible { reason } => Err(reason),
     }
-    Err(format!(
-        "install an emulator for it, for example the package `qemu-user-static` with `binfmt-support`, \
-         or build for `{host}`"
-    ))
 }

@@ -1,10 +1,10 @@
 //! What a command works with: the settings, the store (opened when first asked for), and where its
 //! words go.
 
-use std::cell::OnceCell;
+
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use conex_layer::{Flavor, Ownership};
@@ -19,8 +19,8 @@ use crate::settings::{Settings, variable};
 pub struct Session {
     /// What the person and the machine set.
     pub settings: Settings,
-    store: OnceCell<Store>,
-    privileges: OnceCell<Privileges>,
+    store: OnceLock<Store>,
+    privileges: OnceLock<Privileges>,
 }
 
 /// By what right this process changes owners and mounts.
@@ -53,7 +53,7 @@ impl Privileges {
 impl Session {
     /// Starts with settings; nothing is opened yet.
     pub fn new(settings: Settings) -> Self {
-        Self { settings, store: OnceCell::new(), privileges: OnceCell::new() }
+        Self { settings, store: OnceLock::new(), privileges: OnceLock::new() }
     }
 
     /// Becomes root of a user namespace, if this is not root already. Must come before any thread.
@@ -86,16 +86,20 @@ impl Session {
             return Ok(store);
         }
         self.privileges()?;
+        let store = Store::open(&self.settings.root, self.store_options())?;
+        Ok(self.store.get_or_init(|| store))
+    }
+
+    /// How a store is opened here.
+    pub fn store_options(&self) -> StoreOptions {
         let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
-        let options = StoreOptions {
+        StoreOptions {
             clock: Arc::new(|| Timestamp::from_system(SystemTime::now())),
             // Without it every boot looks alike, and nothing is checked again.
             boot_id: boot_id.unwrap_or_default().trim().to_owned(),
             actor: actor(),
             tree_remover: None,
-        };
-        let store = Store::open(&self.settings.root, options)?;
-        Ok(self.store.get_or_init(|| store))
+        }
     }
 
     /// The time now.

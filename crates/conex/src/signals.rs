@@ -24,3 +24,26 @@ pub fn cancel_on_signal() -> Result<Arc<Cancel>> {
     });
     Ok(cancel)
 }
+
+/// Passes SIGINT, SIGTERM and SIGHUP on to a container.
+pub struct Forwarder {
+    waiter: SignalWaiter,
+}
+
+impl Forwarder {
+    /// From now on signals wait to be passed on.
+    pub fn block() -> Result<Self> {
+        let waiter =
+            SignalWaiter::block_terminating().doing(|| "cannot wait for signals".to_owned())?;
+        Ok(Self { waiter })
+    }
+
+    /// Passes them on, in a thread that lives as long as the process.
+    pub fn forward_to(self, container: conex_exec::Signaller) {
+        std::thread::spawn(move || {
+            while let Ok(signal) = self.waiter.wait() {
+                container.signal(signal);
+            }
+        });
+    }
+}

@@ -22,8 +22,6 @@ use crate::graph::{CopyOp, CopySource, Tree, VertexIndex};
 use crate::key::Components;
 use crate::options::{Fetched, FetchedTree};
 
-/// Largest `/etc/passwd` or `/etc/group` read from an image.
-const DATABASE_SIZE_MAX: u64 = conex_exec::DATABASE_SIZE_MAX as u64;
 
 /// Mode of a file that came from another machine, as Docker has it.
 const FETCHED_MODE: u32 = 0o600;

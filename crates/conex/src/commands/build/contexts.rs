@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use conex_build::{Context, ContextOptions, Fetch as _, NamedContext, is_git};
 use conex_dockerfile::Ignore;
-use conex_layer::{Stack, Target, UnpackOptions};
+use conex_layer::{ApplyOptions, Stack, Target};
 use conex_report::Severity;
 use conex_store::Lease;
 use conex_sys::dir::Dir;
@@ -255,7 +255,9 @@ fn received(session: &Session, lease: &Lease, from: &mut dyn std::io::Read) -> R
         .and_then(|_| file.flush())
         .and_then(|()| file.rewind())
         .doing(|| "cannot receive the build context".to_owned())?;
-    if conex_layer::is_archive(file)? {
+    let is_archive = conex_layer::is_archive(file);
+    file.rewind().doing(|| "cannot read the build context".to_owned())?;
+    if is_archive {
         let root = folder.join("context");
         std::fs::create_dir(&root).doing(|| "cannot make a folder for the context".to_owned())?;
         let privileges = session.privileges()?;
@@ -263,9 +265,9 @@ fn received(session: &Session, lease: &Lease, from: &mut dyn std::io::Read) -> R
             conex_layer::Form { flavor: privileges.flavor(), ownership: privileges.ownership() };
         let dir = Dir::open_ambient(&root).doing(|| "cannot open the context".to_owned())?;
         let mut target = Target::new(dir, Stack::empty(form), form)?;
-        let options = UnpackOptions { owner: Some((0, 0)), mtime_max: None };
-        let file = file.try_clone().doing(|| "cannot read the build context".to_owned())?;
-        conex_layer::unpack_archive(file, &mut target, Path::new("/"), &options)?;
+        let options = ApplyOptions::new(super::parallelism());
+        let owner = Some((0, 0));
+        conex_layer::unpack_archive(file, &mut target, Path::new("/"), owner, &options)?;
         return Ok(Found::Folder(root));
     }
     let mut text = Vec::new();

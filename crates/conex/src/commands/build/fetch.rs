@@ -50,7 +50,7 @@ impl Fetch for Fetcher {
             return Err(Error::new(ErrorKind::NotFound, format!("`{url}` gave no content")));
         };
         let path = folder.join("download");
-        let failed = |error| Error::new(ErrorKind::Io, format!("cannot get `{url}`")).caused_by::<std::io::Error>(error);
+        let failed = |error: std::io::Error| Error::new(ErrorKind::Io, format!("cannot get `{url}`")).caused_by(error);
         let mut file = std::fs::File::create(&path).map_err(failed)?;
         std::io::copy(&mut body, &mut file).map_err(failed)?;
         Ok(conex_build::Fetched { path, name: name(&head, url) })

@@ -5,7 +5,9 @@ mod fetch;
 mod images;
 mod inputs;
 mod outputs;
-mod parse;
+pub(super) mod parse;
+
+pub(super) use inputs::resolv_conf;
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -13,11 +15,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use conex_build::{
-    BuildOptions, Cancel, Context, Contexts, EPOCH_DEFAULT, ImageOptions, NamedContext, NoCache,
+    BuildOptions, Context, Contexts, EPOCH_DEFAULT, ImageOptions, NamedContext, NoCache,
     PlanOptions,
 };
 use conex_dockerfile::Dockerfile;
-use conex_exec::{ExecOptions, HelperProgram, Resources, Runtime};
+use conex_exec::{ExecOptions, Resources};
 use conex_layer::Form;
 use conex_oci::{Platform, Reference};
 use conex_report::{Diagnostic, Event, Reporter, Severity};
@@ -26,7 +28,6 @@ use conex_term::{Mode, Progress};
 
 use crate::error::{CliError, Doing as _, Result};
 use crate::session::Session;
-use crate::settings::variable;
 
 use outputs::Output;
 
@@ -261,13 +262,17 @@ fn lint(
     main: &contexts::Main,
 ) -> Result<Vec<Diagnostic>> {
     let build_args = parse::build_args(&args.build_arg)?;
-    let report = conex_lint::check(dockerfile, &conex_lint::CheckOptions {
-        build_args: &build_args,
-        target: args.target.as_deref(),
+    let platforms = parse::platforms(&args.platform, &Platform::host())?;
+    let options = conex_lint::CheckOptions {
+        build_args,
+        target: args.target.clone(),
+        scope: if args.check { conex_lint::Scope::All } else { conex_lint::Scope::Needed },
         ignore: main.ignore.as_ref(),
-        ..conex_lint::CheckOptions::default()
-    });
-    Ok(report.findings)
+        build_platform: Platform::host(),
+        target_platform: platforms.first().cloned().unwrap_or_else(Platform::host),
+        base: &|_, _| None,
+    };
+    Ok(conex_lint::check(dockerfile, &options).diagnostics)
 }
 
 /// The Dockerfile: what people should call it, and its bytes.
@@ -292,7 +297,7 @@ fn dockerfile_text(
         }
     })?;
     let mut text = Vec::new();
-    file.take(conex_dockerfile::limits::FILE_SIZE_MAX as u64 + 1)
+    file.take(conex_dockerfile::limits::DOCKERFILE_SIZE_MAX as u64 + 1)
         .read_to_end(&mut text)
         .doing(|| format!("cannot read the Dockerfile `{}`", path.display()))?;
     Ok((args.file.as_ref().map_or("Dockerfile".into(), |file| file.display().to_string()), text))
@@ -367,7 +372,7 @@ fn build(
         ssh: &ssh,
         exec: ExecOptions {
             runtime: parse::runtime(args.runtime.as_deref())?,
-            helper: HelperProgram::Current,
+            ..ExecOptions::default()
         },
         resources: resources(args)?,
         extra_hosts: parse::extra_hosts(&args.add_host)?,
@@ -398,7 +403,7 @@ fn build(
     let record = if outputs.iter().any(Output::keeps_image) {
         let record = conex_build::keep(&outcome, &options)?;
         for tag in &tags {
-            lease.tag(tag, &record.id, &Expected::Anything)?;
+            lease.store().tag(tag, &record.id, &Expected::Anything)?;
         }
         Some(record)
     } else {

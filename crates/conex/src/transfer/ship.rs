@@ -1,0 +1,257 @@
+//! The store as the place that an image leaves from: its layers in their shipped form, a manifest
+//! that names them.
+//!
+//! A layer that came from outside leaves as it came. One that was built here has no tar on the
+//! disk: it is made again from its files, compressed, and checked against its diff ID.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::sync::atomic::AtomicBool;
+
+use conex_layer::{Encoder, EncoderOptions, Hashing, Stack, WriteOptions};
+use conex_oci::{
+    BlobSource, Compression, Descriptor, Digest, Index, Manifest, MediaType, Platform,
+};
+use conex_remote::ImageSource;
+use conex_store::{Durability, ImageKind, ImageLayer, Lease, Snapshot};
+use conex_sys::dir::Dir;
+
+use crate::error::{CliError, Result};
+
+/// Whether the shipped form of a layer stays in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// It does: the next push of the same layer needs no work.
+    Blobs,
+    /// It goes when the lease ends.
+    Nothing,
+}
+
+/// How layers leave.
+#[derive(Debug, Clone)]
+pub struct Shipping<'s> {
+    /// Compression of layers that have no shipped form yet.
+    pub compression: Compression,
+    /// How hard to compress; none is the usual.
+    pub level: Option<i32>,
+    /// Compress layers anew that came in another form.
+    pub force: bool,
+    /// Threads that compress.
+    pub threads: usize,
+    /// Whether the shipped form stays.
+    pub keep: Keep,
+    /// Annotations of the manifest.
+    pub annotations: BTreeMap<String, String>,
+    /// One platform of an index.
+    pub platform: Option<Platform>,
+    /// Checked now and then; true stops the work.
+    pub cancelled: Option<&'s AtomicBool>,
+}
+
+impl Shipping<'_> {
+    /// gzip, as every registry and runtime takes it.
+    pub fn usual() -> Self {
+        Self {
+            compression: Compression::Gzip,
+            level: None,
+            force: false,
+            threads: std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
+            keep: Keep::Nothing,
+            annotations: BTreeMap::new(),
+            platform: None,
+            cancelled: None,
+        }
+    }
+}
+
+/// An image ready to leave.
+pub struct Shipment<'l> {
+    lease: &'l Lease,
+    root: Descriptor,
+    manifests: BTreeMap<Digest, Vec<u8>>,
+}
+
+impl<'l> Shipment<'l> {
+    /// Makes an image or index of the store ready.
+    pub fn of(lease: &'l Lease, image: &Digest, shipping: &Shipping<'_>) -> Result<Self> {
+        let store = lease.store();
+        let record = store
+            .image(image)?
+            .ok_or_else(|| CliError::new(format!("the image `{image}` is not in the store")))?;
+        let mut shipment = Self {
+            lease,
+            root: Descriptor::new(MediaType::Empty, image.clone(), 0),
+            manifests: BTreeMap::new(),
+        };
+        let chosen = match &shipping.platform {
+            Some(platform) => store.image_for(&record, platform)?.ok_or_else(|| {
+                CliError::new(format!("the image has no platform `{platform}`"))
+            })?,
+            None => record,
+        };
+        shipment.root = match chosen.kind {
+            ImageKind::Image => shipment.image(&chosen.id, shipping)?,
+            ImageKind::Index => shipment.index(&chosen.id, shipping)?,
+        };
+        Ok(shipment)
+    }
+
+    /// The manifest or index that is the image.
+    pub fn root_descriptor(&self) -> &Descriptor {
+        &self.root
+    }
+
+    fn image(&mut self, id: &Digest, shipping: &Shipping<'_>) -> Result<Descriptor> {
+        let store = self.lease.store();
+        if !shipping.force
+            && shipping.annotations.is_empty()
+            && let Some(original) = self.original(id)?
+        {
+            return Ok(original);
+        }
+        let config_bytes = store.read_blob(id)?;
+        let config = Descriptor::of(MediaType::OciConfig, &config_bytes);
+        let mut layers = Vec::new();
+        for layer in store.layers(id)? {
+            layers.push(ship_layer(self.lease, &layer, shipping)?);
+        }
+        let mut manifest = Manifest::new(config, layers);
+        manifest.annotations.clone_from(&shipping.annotations);
+        Ok(self.add(MediaType::OciManifest, manifest.to_bytes()))
+    }
+
+    /// The manifest that an image came with, if all that it names is here.
+    fn original(&mut self, id: &Digest) -> Result<Option<Descriptor>> {
+        let store = self.lease.store();
+        for descriptor in store.manifests(id)? {
+            let bytes = store.read_blob(&descriptor.digest)?;
+            let manifest = Manifest::parse(&bytes)?;
+            let mut whole = true;
+            for layer in &manifest.layers {
+                whole &= self.lease.hold_blob(&layer.digest)?;
+            }
+            if whole {
+                return Ok(Some(self.add(manifest.media_type, bytes)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn index(&mut self, id: &Digest, shipping: &Shipping<'_>) -> Result<Descriptor> {
+        let mut entries = Vec::new();
+        let mut original = true;
+        for entry in self.lease.store().index_entries(id)? {
+            let Some(image) = entry.image else {
+                original = false;
+                continue;
+            };
+            let mut descriptor = self.image(&image, shipping)?;
+            original &= entry.manifest.as_ref() == Some(&descriptor.digest);
+            descriptor.platform = Some(entry.platform);
+            entries.push(descriptor);
+        }
+        if original && !entries.is_empty() {
+            let bytes = self.lease.store().read_blob(id)?;
+            let media_type = Index::parse(&bytes)?.media_type;
+            return Ok(self.add(media_type, bytes));
+        }
+        if entries.is_empty() {
+            return Err(CliError::new("none of the index's platforms is in the store"));
+        }
+        Ok(self.add(MediaType::OciIndex, Index::new(entries).to_bytes()))
+    }
+
+    fn add(&mut self, media_type: MediaType, bytes: Vec<u8>) -> Descriptor {
+        let descriptor = Descriptor::of(media_type, &bytes);
+        self.manifests.insert(descriptor.digest.clone(), bytes);
+        descriptor
+    }
+}
+
+impl BlobSource for Shipment<'_> {
+    fn open(&self, blob: &Descriptor) -> io::Result<Box<dyn Read + Send>> {
+        BlobSource::open(self.lease, blob)
+    }
+}
+
+impl ImageSource for Shipment<'_> {
+    fn root(&self) -> io::Result<Descriptor> {
+        Ok(self.root.clone())
+    }
+
+    fn manifest(&self, descriptor: &Descriptor) -> io::Result<Vec<u8>> {
+        let bytes = self.manifests.get(&descriptor.digest);
+        bytes.cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
+/// The shipped form of a layer: one that is there, or made now.
+pub fn ship_layer(
+    lease: &Lease,
+    layer: &ImageLayer,
+    shipping: &Shipping<'_>,
+) -> Result<Descriptor> {
+    let fits = |blob: &&Descriptor| {
+        let compression = blob.media_type.layer_compression();
+        !shipping.force || compression == Some(shipping.compression)
+    };
+    for blob in layer.blobs.iter().filter(fits) {
+        if lease.hold_blob(&blob.digest)? {
+            // Docker's media types mean the same bytes.
+            let compression = blob.media_type.layer_compression().unwrap_or(Compression::Gzip);
+            let media_type = MediaType::OciLayer(compression);
+            return Ok(Descriptor::new(media_type, blob.digest.clone(), blob.size));
+        }
+    }
+    let snapshot = layer.snapshot.as_ref().ok_or_else(|| {
+        CliError::new(format!("the layer `{}` is not in the store", layer.diff_id))
+    })?;
+    pack(lease, snapshot, shipping)
+}
+
+/// Makes the tar of a snapshot, compressed.
+pub fn pack(lease: &Lease, snapshot: &Snapshot, shipping: &Shipping<'_>) -> Result<Descriptor> {
+    let act = || format!("cannot pack the layer `{}`", snapshot.diff_id());
+    let failed = |error: io::Error| CliError::because(act(), error);
+    let encoder = EncoderOptions {
+        compression: shipping.compression,
+        level: shipping.level,
+        thread_count: shipping.threads,
+        hash: Hashing::DiffId,
+    };
+    let mut encoder = Encoder::new(lease.blob_writer()?, &encoder).map_err(failed)?;
+    write_tar(snapshot, &mut encoder, shipping.cancelled)?;
+    let (writer, encoded) = encoder.finish().map_err(failed)?;
+    if encoded.diff_id.as_ref() != Some(snapshot.diff_id()) {
+        let message = format!("the files of the layer `{}` are not what they were", snapshot.diff_id());
+        return Err(CliError::new(message).with_hint("`conex system check` says what changed"));
+    }
+    let media_type = MediaType::OciLayer(shipping.compression);
+    let blob = Descriptor::new(media_type, encoded.digest, encoded.size);
+    writer.commit(Some(&blob), Durability::Lazy)?;
+    if shipping.keep == Keep::Blobs {
+        lease.put_layer_blob(snapshot.diff_id(), &blob)?;
+    }
+    Ok(blob)
+}
+
+/// Writes the layer tar of a snapshot.
+pub fn write_tar(
+    snapshot: &Snapshot,
+    out: &mut dyn io::Write,
+    cancelled: Option<&AtomicBool>,
+) -> Result<()> {
+    let open = |path: std::path::PathBuf| {
+        Dir::open_ambient(&path).map_err(|error| {
+            CliError::because(format!("cannot open the layer `{}`", path.display()), error)
+        })
+    };
+    let mut layers =
+        snapshot.stack().into_iter().map(open).collect::<Result<Vec<_>>>()?.into_iter();
+    let Some(upper) = layers.next() else { return Ok(()) };
+    let lower = Stack::new(layers.collect(), snapshot.form());
+    let options =
+        WriteOptions { hash: Hashing::None, cancelled, ..WriteOptions::new(snapshot.form()) };
+    conex_layer::write_layer(&upper, &lower, &options, out)?;
+    Ok(())
+}
