@@ -61,7 +61,8 @@ fn find_or_install() -> Result<Option<PathBuf>> {
     let mut install = cargo();
     // A target folder of its own, so that its many crates do not crowd ours.
     install.env("CARGO_TARGET_DIR", folder.join("target"));
-    install.args(["install", "--locked", "--quiet", "--version", VERSION, "--root"]);
+    // Unoptimised: it is run once, and optimising it would take longer than all else here.
+    install.args(["install", "--locked", "--quiet", "--debug", "--version", VERSION, "--root"]);
     install.arg(&folder).arg("cargo-deny");
     // A registry may be busy for a moment; that is no failure of ours.
     shell::run(&mut install).or_else(|_| shell::run(&mut install))?;
