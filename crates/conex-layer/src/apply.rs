@@ -246,9 +246,9 @@ impl Unpacker<'_, '_> {
                 self.clear(&dir, &name, is_new)?;
                 let attributes = attributes(&mut entry);
                 let link = OsString::from_vec(entry.link);
-                let maker = self.target.maker;
-                let made = maker.make_symlink(upper_of(&dir)?, &name, &link, &attributes);
-                made.map_err(|error| Error::at("cannot make the link", &path, error))
+                let upper = upper_of(&dir)?;
+                let maker = self.target.maker.in_dir(upper);
+                maker.and_then(|maker| maker.make_symlink(upper, &name, &link, &attributes)).map_err(|error| Error::at("cannot make the link", &path, error))
             }
             EntryKind::CharDevice | EntryKind::BlockDevice | EntryKind::Fifo => {
                 self.clear(&dir, &name, is_new)?;
@@ -340,7 +340,8 @@ impl Unpacker<'_, '_> {
         }
         let file = upper.create_file(&name, 0o600).map_err(fail)?;
         self.large_content(&file, &pieces, entry.size).map_err(fail)?;
-        self.target.maker.settle(&file, FileKind::File, &attributes).map_err(fail)
+        let maker = self.target.maker.in_dir(&upper).map_err(fail)?;
+        maker.settle(&file, FileKind::File, &attributes).map_err(fail)
     }
 
     fn large_content(&mut self, file: &File, pieces: &[(u64, u64)], size: u64) -> io::Result<()> {
@@ -384,8 +385,9 @@ impl Unpacker<'_, '_> {
             return Err(Error::unsupported(format!("`{path}` is the character device 0/0")));
         }
         let attributes = attributes(entry);
-        let made = self.target.maker.make_node(upper_of(dir)?, name, node, &attributes);
-        made.map_err(|error| Error::at("cannot make the device", &path, error))
+        let upper = upper_of(dir)?;
+        let maker = self.target.maker.in_dir(upper);
+        maker.and_then(|maker| maker.make_node(upper, name, node, &attributes)).map_err(|error| Error::at("cannot make the device", &path, error))
     }
 
     /// A name that says what is deleted (image spec, layer.md, "Whiteouts").
@@ -592,7 +594,7 @@ impl Files {
     fn make(&self, file: &SmallFile) -> io::Result<()> {
         let made = file.upper.create_file(&file.name, 0o600)?;
         made.write_all_at(&file.content, 0)?;
-        self.maker.settle(&made, FileKind::File, &file.attributes)
+        self.maker.in_dir(&file.upper)?.settle(&made, FileKind::File, &file.attributes)
     }
 }
 

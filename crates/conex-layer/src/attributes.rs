@@ -57,11 +57,18 @@ impl Attributes {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Maker {
     pub(crate) form: Form,
-    /// Owner of what the process makes; none where the filesystem might choose another.
+    /// Owner of what the process makes; none where the directory may choose another.
     pub(crate) makes: Option<(u32, u32)>,
 }
 
 impl Maker {
+    /// The same, for files made in this directory: one with the set-group bit gives them its own
+    /// group.
+    pub(crate) fn in_dir(&self, dir: &Dir) -> io::Result<Self> {
+        let sets_group = dir.stat_self()?.mode & 0o2000 != 0;
+        Ok(Self { makes: self.makes.filter(|_| !sets_group), ..*self })
+    }
+
     /// Gives an open regular file or directory its attributes.
     pub(crate) fn settle(
         &self,

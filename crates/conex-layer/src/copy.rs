@@ -153,7 +153,8 @@ pub fn copy(
         target_name: None,
         kind: found.stat.kind,
     };
-    work.copy_one(&Job { target_name: Some(to_name), ..file }, &dir, &mut Vec::new())?;
+    let place = Place::new(&target.maker, &dir)?;
+    work.copy_one(&Job { target_name: Some(to_name), ..file }, &place, &mut Vec::new())?;
     Ok(work.summary())
 }
 
@@ -494,6 +495,22 @@ struct Work<'o> {
     size: AtomicU64,
 }
 
+/// Where files of one batch go.
+struct Place<'t> {
+    maker: Maker,
+    upper: &'t Dir,
+    path: &'t Path,
+}
+
+impl<'t> Place<'t> {
+    fn new(maker: &Maker, target: &'t TargetDir) -> Result<Self> {
+        let upper = upper_of(target)?;
+        let maker = maker.in_dir(upper);
+        let maker = maker.map_err(|error| Error::at("cannot stat", &target.path, error))?;
+        Ok(Self { maker, upper, path: &target.path })
+    }
+}
+
 /// Device and inode.
 type Inode = ((u32, u32), u64);
 
@@ -521,16 +538,22 @@ impl<'o> Work<'o> {
         let mut buffer = Vec::new();
         loop {
             let Ok(batch) = lock(batches).recv() else { return };
-            for job in &batch.jobs {
-                if self.must_stop() {
-                    break;
-                }
-                if let Err(error) = self.copy_one(job, &batch.target, &mut buffer) {
-                    lock(&self.failed).get_or_insert(error);
-                    self.stop.store(true, Ordering::Relaxed);
-                }
+            if let Err(error) = self.copy_batch(&batch, &mut buffer) {
+                lock(&self.failed).get_or_insert(error);
+                self.stop.store(true, Ordering::Relaxed);
             }
         }
+    }
+
+    fn copy_batch(&self, batch: &Batch, buffer: &mut Vec<u8>) -> Result<()> {
+        let place = Place::new(&self.maker, &batch.target)?;
+        for job in &batch.jobs {
+            if self.must_stop() {
+                break;
+            }
+            self.copy_one(job, &place, buffer)?;
+        }
+        Ok(())
     }
 
     fn must_stop(&self) -> bool {
@@ -553,14 +576,13 @@ impl<'o> Work<'o> {
         }
     }
 
-    fn copy_one(&self, job: &Job, target: &TargetDir, buffer: &mut Vec<u8>) -> Result<()> {
+    fn copy_one(&self, job: &Job, place: &Place<'_>, buffer: &mut Vec<u8>) -> Result<()> {
         let name = job.target_name.as_deref().unwrap_or(&job.name);
-        let upper = upper_of(target)?;
         let copied = match job.kind {
-            FileKind::File => self.copy_file(job, upper, &target.path, name, buffer),
-            _ => self.copy_special(job, upper, name),
+            FileKind::File => self.copy_file(job, place, name, buffer),
+            _ => self.copy_special(job, place, name),
         };
-        copied.map_err(|error| Error::at("cannot copy to", &target.path.join(name), error))?;
+        copied.map_err(|error| Error::at("cannot copy to", &place.path.join(name), error))?;
         self.file_count.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
@@ -568,8 +590,7 @@ impl<'o> Work<'o> {
     fn copy_file(
         &self,
         job: &Job,
-        upper: &Dir,
-        dir_path: &Path,
+        place: &Place<'_>,
         name: &OsStr,
         buffer: &mut Vec<u8>,
     ) -> io::Result<()> {
@@ -589,20 +610,20 @@ impl<'o> Work<'o> {
                 name: job.name.clone(),
                 target_name: None,
             };
-            return self.copy_special(&job, upper, name);
+            return self.copy_special(&job, place, name);
         }
         if !several {
-            return self.write_file(&source, &stat, upper, name, buffer);
+            return self.write_file(&source, &stat, place, name, buffer);
         }
-        let place = lock(&self.links).entry(inode).or_default().clone();
-        let mut first = lock(&place);
+        let first = lock(&self.links).entry(inode).or_default().clone();
+        let mut first = lock(&first);
         if let Some(path) = &*first
-            && self.link(path, upper, name).is_ok()
+            && self.link(path, place.upper, name).is_ok()
         {
             return Ok(());
         }
-        self.write_file(&source, &stat, upper, name, buffer)?;
-        *first = Some(dir_path.join(name));
+        self.write_file(&source, &stat, place, name, buffer)?;
+        *first = Some(place.path.join(name));
         Ok(())
     }
 
@@ -619,25 +640,26 @@ impl<'o> Work<'o> {
         &self,
         source: &std::fs::File,
         stat: &Stat,
-        upper: &Dir,
+        place: &Place<'_>,
         name: &OsStr,
         buffer: &mut Vec<u8>,
     ) -> io::Result<()> {
         let mut attributes = self.options.attributes(stat);
         attributes.xattrs = file_xattrs(source, self.view)?;
-        let target = upper.create_file(name, 0o600)?;
+        let target = place.upper.create_file(name, 0o600)?;
         let extent = Extent { size: stat.size, sparse: stat.is_sparse() };
         let size = self.copier.copy(source, &target, extent, buffer)?;
         self.size.fetch_add(size, Ordering::Relaxed);
-        self.maker.settle(&target, FileKind::File, &attributes)
+        place.maker.settle(&target, FileKind::File, &attributes)
     }
 
-    fn copy_special(&self, job: &Job, upper: &Dir, name: &OsStr) -> io::Result<()> {
+    fn copy_special(&self, job: &Job, place: &Place<'_>, name: &OsStr) -> io::Result<()> {
         let Job { source, name: from, .. } = job;
+        let Place { maker, upper, .. } = place;
         let mut stat = source.stat(from)?;
         restore(source, from, &mut stat, self.view)?;
         let mut attributes = self.options.attributes(&stat);
-        make_special(&self.maker, self.view, source, from, &stat, upper, name, &mut attributes)
+        make_special(maker, self.view, source, from, &stat, upper, name, &mut attributes)
     }
 }
 

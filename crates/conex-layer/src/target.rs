@@ -85,10 +85,7 @@ impl Target {
     /// # Errors
     /// The directory cannot be used.
     pub fn new(upper: Dir, lower: Stack, form: Form) -> Result<Self> {
-        let stat = upper.stat_self().map_err(|e| Error::at("cannot use", Path::new("/"), e))?;
-        // In a directory with the set-group bit files get the directory's group.
-        let ids = conex_sys::stat::effective_ids();
-        let makes = (stat.mode & 0o2000 == 0).then_some(ids);
+        upper.stat_self().map_err(|error| Error::at("cannot use", Path::new("/"), error))?;
         let below = lower.root();
         let root = Arc::new(TargetDir {
             path: PathBuf::new(),
@@ -96,7 +93,7 @@ impl Target {
             lower: (!below.parts.is_empty()).then_some(below),
             is_new: false,
         });
-        let maker = Maker { form, makes };
+        let maker = Maker { form, makes: Some(conex_sys::stat::effective_ids()) };
         Ok(Self {
             upper,
             lower,
@@ -204,7 +201,8 @@ impl Target {
         let (parent, name) = self.place(path)?;
         let Some(name) = name else {
             let upper = upper_of(&parent)?;
-            let settled = self.maker.settle(upper, FileKind::Dir, attributes);
+            let maker = Maker { makes: None, ..self.maker };
+            let settled = maker.settle(upper, FileKind::Dir, attributes);
             return settled.map_err(|error| Error::at("cannot change", path, error));
         };
         self.put_dir_in(&parent, &name, attributes, replace)?;
@@ -225,9 +223,11 @@ impl Target {
         let (parent, name) = self.place_name(path)?;
         self.clear(&parent, &name, replace)?;
         let fail = |error| Error::at("cannot write", path, error);
-        let mut file = upper_of(&parent)?.create_file(&name, 0o600).map_err(fail)?;
+        let upper = upper_of(&parent)?;
+        let mut file = upper.create_file(&name, 0o600).map_err(fail)?;
         let size = io::copy(content, &mut file).map_err(fail)?;
-        self.maker.settle(&file, FileKind::File, attributes).map_err(fail)?;
+        let maker = self.maker.in_dir(upper).map_err(fail)?;
+        maker.settle(&file, FileKind::File, attributes).map_err(fail)?;
         Ok(size)
     }
 
@@ -244,8 +244,9 @@ impl Target {
     ) -> Result<()> {
         let (parent, name) = self.place_name(path)?;
         self.clear(&parent, &name, replace)?;
-        self.maker
-            .make_symlink(upper_of(&parent)?, &name, target, attributes)
+        let upper = upper_of(&parent)?;
+        let made = self.maker.in_dir(upper);
+        made.and_then(|maker| maker.make_symlink(upper, &name, target, attributes))
             .map_err(|error| Error::at("cannot make the link", path, error))
     }
 
@@ -267,8 +268,9 @@ impl Target {
         }
         let (parent, name) = self.place_name(path)?;
         self.clear(&parent, &name, replace)?;
-        self.maker
-            .make_node(upper_of(&parent)?, &name, node, attributes)
+        let upper = upper_of(&parent)?;
+        let made = self.maker.in_dir(upper);
+        made.and_then(|maker| maker.make_node(upper, &name, node, attributes))
             .map_err(|error| Error::at("cannot make the device", path, error))
     }
 
@@ -463,7 +465,8 @@ impl Target {
         if hides && dir.lower.is_some() {
             set_opaque(&made, self.maker.form).map_err(fail)?;
         }
-        self.maker.settle(&made, FileKind::Dir, attributes).map_err(fail)?;
+        let maker = self.maker.in_dir(upper).map_err(fail)?;
+        maker.settle(&made, FileKind::Dir, attributes).map_err(fail)?;
         Ok(self.keep(TargetDir { path, upper: Some(made), lower: None, is_new: true }))
     }
 
@@ -481,7 +484,8 @@ impl Target {
             Some(stat) if stat.is_dir() => {
                 let child = self.child(dir, name)?.ok_or_else(|| Error::not_found(&path))?;
                 let child = self.in_upper(&child)?;
-                self.maker.settle(upper_of(&child)?, FileKind::Dir, attributes).map_err(fail)?;
+                let maker = Maker { makes: None, ..self.maker };
+                maker.settle(upper_of(&child)?, FileKind::Dir, attributes).map_err(fail)?;
                 Ok(child)
             }
             Some(_) if replace == Replace::SameKind => {
@@ -601,7 +605,8 @@ impl Target {
             Err(error) => return Err(fail(error)),
         }
         let made = upper.open_dir(name).map_err(fail)?;
-        self.maker.settle(&made, FileKind::Dir, &attributes).map_err(fail)?;
+        let maker = self.maker.in_dir(upper).map_err(fail)?;
+        maker.settle(&made, FileKind::Dir, &attributes).map_err(fail)?;
         Ok(self.keep(TargetDir {
             path: dir.path.clone(),
             upper: Some(made),
@@ -625,8 +630,9 @@ impl Target {
             None => None,
         };
         let (below, stat) = found.ok_or_else(|| Error::not_found(&path))?;
-        crate::copy::copy_entry(&self.maker, view, below, name, &stat, upper_of(&dir)?, name)
-            .map_err(fail)?;
+        let upper = upper_of(&dir)?;
+        let maker = self.maker.in_dir(upper).map_err(fail)?;
+        crate::copy::copy_entry(&maker, view, below, name, &stat, upper, name).map_err(fail)?;
         Ok(dir)
     }
 
