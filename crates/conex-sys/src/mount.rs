@@ -9,7 +9,7 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
 use rustix::mount::{
@@ -119,7 +119,8 @@ pub fn bind(directory: impl AsFd, path: &Path, depth: Depth) -> io::Result<Owned
     Ok(rustix::mount::open_tree(directory, path, flags)?)
 }
 
-/// Attaches a mount that is not attached to an open file or folder.
+/// Attaches a mount to an open file or folder; one that is attached elsewhere is moved, with all
+/// that is mounted below it.
 pub fn attach(mount: impl AsFd, target: impl AsFd) -> io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     Ok(rustix::mount::move_mount(mount, c"", target, c"", flags)?)
@@ -132,28 +133,8 @@ pub fn change(
     clear: Attributes,
     depth: Depth,
 ) -> io::Result<()> {
-    change_raw(mount.as_fd(), set.0, clear.0, 0, depth)
-}
-
-/// Cuts a mount and all below it off from what other mount namespaces mount and unmount.
-pub fn make_private(mount: impl AsFd) -> io::Result<()> {
-    change_raw(mount.as_fd(), 0, 0, libc::MS_PRIVATE, Depth::Tree)
-}
-
-/// Cuts the whole mount namespace off from others.
-pub fn make_all_private() -> io::Result<()> {
-    let flags = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    Ok(rustix::mount::mount_change(c"/", flags)?)
-}
-
-fn change_raw(
-    mount: BorrowedFd<'_>,
-    set: u64,
-    clear: u64,
-    propagation: u64,
-    depth: Depth,
-) -> io::Result<()> {
-    let attributes = libc::mount_attr { attr_set: set, attr_clr: clear, propagation, userns_fd: 0 };
+    let attributes =
+        libc::mount_attr { attr_set: set.0, attr_clr: clear.0, propagation: 0, userns_fd: 0 };
     let mut flags = libc::AT_EMPTY_PATH;
     if depth == Depth::Tree {
         flags |= libc::AT_RECURSIVE;
@@ -163,7 +144,7 @@ fn change_raw(
     let result = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
-            mount.as_raw_fd(),
+            mount.as_fd().as_raw_fd(),
             c"".as_ptr(),
             flags,
             &raw const attributes,
@@ -171,6 +152,12 @@ fn change_raw(
         )
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Cuts the whole mount namespace off from others.
+pub fn make_all_private() -> io::Result<()> {
+    let flags = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    Ok(rustix::mount::mount_change(c"/", flags)?)
 }
 
 /// Mounts the old way: options in one text of less than a page.
@@ -206,9 +193,4 @@ pub fn pivot_to_current(covers: usize) -> io::Result<()> {
         rustix::mount::unmount(c".", UnmountFlags::DETACH)?;
     }
     Ok(rustix::process::chdir(c"/")?)
-}
-
-/// Unmounts a path, or hides it now and unmounts it when it is no longer used.
-pub fn unmount_lazily(path: &Path) -> io::Result<()> {
-    Ok(rustix::mount::unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)?)
 }

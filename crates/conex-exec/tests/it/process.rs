@@ -58,6 +58,10 @@ fn user_groups_umask_and_working_dir_are_set() {
             container.spec.user = ResolvedUser { uid: 5, gid: 6, groups, home: "/".to_owned() };
             container.spec.umask = 0o027;
             container.spec.cwd = "/work/here".to_owned();
+            // In memory: what other ids own in the upper, an ordinary user could not remove.
+            let source = MountSource::Tmpfs { size: None, mode: 0o755, uid: 0, gid: 0 };
+            let (target, access) = ("/work".to_owned(), Access::ReadWrite);
+            container.spec.mounts.push(Mount { target, source, access });
             container.spec.hostname = "box".to_owned();
             let expected = "5\n6\n6 7 8\n0027\n/work/here\n5:6 755\nbox\n1\n";
             assert_eq!(container.run().good(), expected, "{mode:?}");
