@@ -1,12 +1,16 @@
 //! Time, as the caller gives it: wall clock and waiting. Nothing else in the crate asks the
 //! system what time it is.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::LazyLock;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Tells the time and waits.
 pub trait Clock: Send + Sync {
     /// The wall clock.
     fn now(&self) -> SystemTime;
+
+    /// Time since some moment that does not change; it never goes back.
+    fn ticks(&self) -> Duration;
 
     /// Waits.
     fn sleep(&self, duration: Duration);
@@ -19,6 +23,11 @@ pub struct SystemClock;
 impl Clock for SystemClock {
     fn now(&self) -> SystemTime {
         SystemTime::now()
+    }
+
+    fn ticks(&self) -> Duration {
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        START.elapsed()
     }
 
     fn sleep(&self, duration: Duration) {

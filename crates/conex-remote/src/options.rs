@@ -112,10 +112,13 @@ pub struct Transfers {
     pub blobs: usize,
     /// Connections for one large blob that is fetched; 1 switches parallel ranges off.
     pub ranges: usize,
+    /// A connection that brings more bytes a second than this is not helped by others: on a fast
+    /// network the cores are the limit, and more requests only cost more.
+    pub ranges_rate_max: u64,
 }
 
 impl Default for Transfers {
     fn default() -> Self {
-        Self { blobs: 3, ranges: 4 }
+        Self { blobs: 3, ranges: 4, ranges_rate_max: 100_000_000 }
     }
 }

@@ -1,19 +1,21 @@
 //! Blobs by digest: there or not, in, out, away.
 
 use std::io::{self, Read};
+use std::time::Duration;
 
 use conex_oci::{BlobSink, BlobSource, Descriptor, Digest, VerifyReader};
 use ureq::http::Method;
 
 use crate::auth::scope::Scopes;
 use crate::error::Result;
+use crate::http::url::Url;
 use crate::http::{Request, Response};
 use crate::limits::{RANGE_BLOB_SIZE_MIN, RANGE_PIECE_SIZE};
 
 use super::Repository;
 use super::fetch_blob::{BlobBody, body_at};
 use super::ranges::RangedBody;
-use super::site::Purpose;
+use super::site::{Purpose, Target};
 
 impl Repository {
     /// Opens a blob. The reader takes broken connections up again where they broke, fetches large
@@ -50,7 +52,7 @@ impl Repository {
     /// the plain way, which finds the reason.
     fn open_ranged(
         &self,
-        targets: &[super::site::Target],
+        targets: &[Target],
         blob: &Descriptor,
         offset: u64,
     ) -> Option<Box<dyn Read + Send>> {
@@ -66,19 +68,17 @@ impl Repository {
                 BlobBody::new(self.clone(), targets.to_vec(), blob.clone(), offset).with_body(body);
             return Some(Box::new(body));
         }
-        // The first piece is read here, as a blob that ends where the piece does; the threads
-        // fetch the others meanwhile.
-        let next = offset + RANGE_PIECE_SIZE;
-        let rest = RangedBody::start(self, targets.to_vec(), target.clone(), blob, next, direct);
         let first = FirstPiece {
+            repository: self.clone(),
+            targets: targets.to_vec(),
+            blob: blob.clone(),
+            direct,
             body,
             offset,
-            end: next,
-            targets: targets.to_vec(),
-            repository: self.clone(),
-            blob: blob.clone(),
-            rest: Some(rest),
-            fallback: None,
+            end: offset + RANGE_PIECE_SIZE,
+            size: RANGE_PIECE_SIZE,
+            waited: Duration::ZERO,
+            rest: None,
         };
         Some(Box::new(first))
     }
@@ -130,47 +130,62 @@ impl Repository {
     }
 }
 
-/// The first piece of a ranged transfer, and what follows it. When its connection breaks, the
-/// plain way takes over from there to the end.
+/// The first piece of a blob that could come over several connections. How fast it comes decides
+/// how the others do. When its connection breaks, the plain way takes over from there.
 struct FirstPiece {
+    repository: Repository,
+    targets: Vec<Target>,
+    blob: Descriptor,
+    direct: Option<Url>,
     body: Box<dyn Read + Send>,
     offset: u64,
     end: u64,
-    targets: Vec<super::site::Target>,
-    repository: Repository,
-    blob: Descriptor,
-    rest: Option<RangedBody>,
-    fallback: Option<Box<BlobBody>>,
+    size: u64,
+    /// Time spent waiting for the network, without that of whoever takes the bytes.
+    waited: Duration,
+    rest: Option<Box<dyn Read + Send>>,
+}
+
+impl FirstPiece {
+    /// Decides how the bytes from `self.offset` on are fetched.
+    fn go_on(&self) -> Box<dyn Read + Send> {
+        let rate_max = u128::from(self.repository.shared.options.transfers.ranges_rate_max);
+        let micros = self.waited.as_micros().max(1);
+        let rate = u128::from(self.size) * 1_000_000 / micros;
+        if self.offset == self.end
+            && rate <= rate_max
+            && let Some(target) = self.targets.first().cloned()
+        {
+            let (targets, direct) = (self.targets.clone(), self.direct.clone());
+            let (from, start) = (&self.repository, self.offset);
+            return Box::new(RangedBody::start(from, targets, target, &self.blob, start, direct));
+        }
+        let (repository, blob) = (self.repository.clone(), self.blob.clone());
+        Box::new(BlobBody::new(repository, self.targets.clone(), blob, self.offset))
+    }
 }
 
 impl Read for FirstPiece {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if let Some(fallback) = &mut self.fallback {
-            return fallback.read(buffer);
+        if let Some(rest) = &mut self.rest {
+            return rest.read(buffer);
         }
         let left = self.end.saturating_sub(self.offset);
-        if left == 0 {
-            return self.rest.as_mut().map_or(Ok(0), |rest| rest.read(buffer));
-        }
         let room = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        let clock = std::sync::Arc::clone(&self.repository.shared.options.clock);
+        let began = clock.ticks();
         let space = buffer.get_mut(..room).unwrap_or_default();
-        match self.body.read(space) {
-            Ok(count) if count > 0 || room == 0 => {
-                self.offset += count as u64;
-                if self.offset == self.end {
-                    // Asking once more lets the connection be used again; what comes is known.
-                    let _ = self.body.read(&mut [0]);
-                }
-                Ok(count)
-            }
-            // Broken, or shorter than it said.
+        let count = match self.body.read(space) {
+            Ok(count) if count > 0 || buffer.is_empty() => count,
+            // At its end, broken, or shorter than it said.
             _ => {
-                self.rest = None;
-                let (repository, blob) = (self.repository.clone(), self.blob.clone());
-                let body = BlobBody::new(repository, self.targets.clone(), blob, self.offset);
-                self.fallback.insert(Box::new(body)).read(buffer)
+                let rest = self.go_on();
+                return self.rest.insert(rest).read(buffer);
             }
-        }
+        };
+        self.waited += clock.ticks().saturating_sub(began);
+        self.offset += count as u64;
+        Ok(count)
     }
 }
 

@@ -403,3 +403,60 @@ fn plain_downloads_are_limited_and_resumed() {
     assert_eq!(kind("/cut", 1 << 20), ErrorKind::Network);
     assert_eq!(kind("/none", 1 << 20), ErrorKind::NotFound);
 }
+
+#[test]
+fn a_proxy_is_used_where_it_is_named() {
+    let (registry, content) = registry();
+    content.lock().unwrap().add_manifest("1", &MediaType::OciManifest, b"{}");
+    let to = registry.address;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let proxy = listener.local_addr().unwrap();
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&asked);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let log = Arc::clone(&log);
+            std::thread::spawn(move || tunnel(&stream, to, &log));
+        }
+    });
+    let conf = "[[registry]]\nlocation = \"far.example\"\ninsecure = true\n";
+    let options = ClientOptions {
+        registries: RegistriesConf::parse(conf).unwrap(),
+        proxies: conex_remote::ProxyOptions {
+            http: Some(format!("http://user:hunter2@{proxy}")),
+            https: None,
+            no_proxy: "near.example".into(),
+        },
+        network: Arc::new(Names),
+        ..options()
+    };
+    let client = Client::new(options);
+    client.repository(&"far.example/a:1".parse().unwrap()).manifest().unwrap();
+    let asked = asked.lock().unwrap();
+    assert!(asked.iter().any(|line| line.starts_with("CONNECT far.example:80")), "{asked:?}");
+    assert!(asked.iter().any(|line| line == "Proxy-Authorization: Basic dXNlcjpodW50ZXIy"));
+}
+
+/// A proxy that connects everybody to one place.
+fn tunnel(client: &std::net::TcpStream, to: SocketAddr, log: &Mutex<Vec<String>>) -> Option<()> {
+    use std::io::{BufRead, Write};
+
+    let mut reader = std::io::BufReader::new(client);
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).ok()?;
+        let line = line.trim_end().to_owned();
+        if line.is_empty() {
+            break;
+        }
+        log.lock().unwrap().push(line);
+    }
+    let mut client = client;
+    client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").ok()?;
+    let registry = std::net::TcpStream::connect(to).ok()?;
+    std::thread::scope(|scope| {
+        scope.spawn(|| std::io::copy(&mut reader, &mut &registry));
+        std::io::copy(&mut &registry, &mut client).ok()
+    })?;
+    Some(())
+}

@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use conex_oci::{BlobSink, BlobSource, Compression, Descriptor, Digest, Manifest, MediaType};
 use conex_remote::{
-    Client, ClientOptions, Clock, CopyOptions, ImageSink, ImageSource, Referrers, Timeouts,
+    Client, ClientOptions, Clock, CopyOptions, ImageSink, ImageSource, Referrers, SystemClock,
+    Timeouts, Transfers,
 };
 
 /// A clock whose waits take no time but are remembered, and which can be set forward.
@@ -20,6 +21,10 @@ pub(crate) struct TestClock {
 impl Clock for TestClock {
     fn now(&self) -> SystemTime {
         SystemTime::now() + *self.ahead.lock().unwrap()
+    }
+
+    fn ticks(&self) -> Duration {
+        SystemClock.ticks()
     }
 
     fn sleep(&self, duration: Duration) {
@@ -36,7 +41,9 @@ pub(crate) fn options() -> ClientOptions {
         commit: Duration::from_secs(20),
     };
     let clock = Arc::new(TestClock::default());
-    ClientOptions { clock, timeouts, ..ClientOptions::new("conex-test/1") }
+    // Loopback is fast, but parallel ranges are to be tested.
+    let transfers = Transfers { ranges_rate_max: u64::MAX, ..Transfers::default() };
+    ClientOptions { clock, timeouts, transfers, ..ClientOptions::new("conex-test/1") }
 }
 
 pub(crate) fn client() -> Client {

@@ -16,7 +16,10 @@ use crate::fake::{Answer, Asked, registry, registry_with};
 use crate::support::{MemoryImage, blob_of, client, copy_options, noise, options, read_all};
 
 fn serial() -> Client {
-    Client::new(ClientOptions { transfers: Transfers { blobs: 1, ranges: 1 }, ..options() })
+    Client::new(ClientOptions {
+        transfers: Transfers { blobs: 1, ranges: 1, ranges_rate_max: 0 },
+        ..options()
+    })
 }
 
 #[test]
@@ -83,6 +86,14 @@ fn large_blobs_come_over_several_connections_in_order() {
     // From the middle, too.
     let rest = read_all(repository.open_blob_at(&blob, 17_000_000).unwrap()).unwrap();
     assert!(rest == bytes[17_000_000..]);
+    // Where one connection is fast enough, there is only one.
+    let before = fake.asked().len();
+    let mut fast = options();
+    fast.transfers.ranges_rate_max = 0;
+    let one = Client::new(fast).repository(&fake.reference("a"));
+    assert!(read_all(one.open_blob(&blob).unwrap()).unwrap() == bytes);
+    let lines = fake.asked().split_off(before);
+    assert_eq!(lines.iter().filter(|asked| asked.range().is_some()).count(), 2);
     // A reader that is dropped half-way leaves no thread behind: the drop waits for them.
     let mut reader = repository.open_blob(&blob).unwrap();
     reader.read_exact(&mut [0; 100]).unwrap();
