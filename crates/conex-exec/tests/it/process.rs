@@ -215,6 +215,12 @@ fn killing_the_helper_leaves_no_process() {
         assert_soon("the container lives on", || processes_with(&word).is_empty());
         let status = child.wait().unwrap();
         assert_eq!(status.code(), Some(125));
+        // The next start removes the cgroup that the helper could not.
+        let cgroup = format!("/conex-{}-", helper.as_raw_nonzero());
+        container.spec.args = vec!["true".to_owned()];
+        std::fs::remove_dir_all(container.path("work/work")).unwrap();
+        container.run().good();
+        assert!(!crate::limits::stale_cgroups().iter().any(|path| path.contains(&cgroup)));
     });
 }
 
