@@ -2,7 +2,11 @@
 //!
 //! `cargo run --release -p conex-store --example figures [FOLDER]`
 
-#![allow(clippy::print_stdout, reason = "figures are what this program is for")]
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a measuring program prints, and may fail"
+)]
 
 use std::path::Path;
 use std::sync::Arc;

@@ -168,6 +168,10 @@ impl Error {
         use rusqlite::ErrorCode;
         let kind = match source.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => ErrorKind::NoSpace,
+            // The index of the log cannot grow: SQLite's other word for a full disk.
+            Some(_) if is_extended(&source, rusqlite::ffi::SQLITE_IOERR_SHMSIZE) => {
+                ErrorKind::NoSpace
+            }
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => ErrorKind::Corrupt,
             // A damaged file can also show as a table or a column that is not there.
             Some(ErrorCode::SchemaChanged) | None => ErrorKind::Corrupt,
@@ -186,6 +190,10 @@ impl Error {
             _ => error,
         }
     }
+}
+
+fn is_extended(error: &rusqlite::Error, code: std::ffi::c_int) -> bool {
+    error.sqlite_error().is_some_and(|error| error.extended_code == code)
 }
 
 /// Whether the system said that there is no room: the disk (`ENOSPC`) or the quota (`EDQUOT`).

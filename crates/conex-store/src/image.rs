@@ -504,6 +504,37 @@ fn layers_size(writer: &Writer<'_>, diff_ids: &[DiffId], chains: &[ChainId]) -> 
     Ok(sum)
 }
 
+/// Computes the sizes of the images that have a layer again, once it is unpacked.
+pub(crate) fn refresh_sizes(writer: &Writer<'_>, chain_id: &ChainId) -> Result<()> {
+    let sql = "SELECT image FROM image_layers WHERE chain_id = ?";
+    let images: Vec<String> = writer.rows(sql, [chain_id.digest().as_str()], |row| row.get(0))?;
+    for image in images {
+        writer.execute(
+            "UPDATE images SET size = (
+                SELECT COALESCE(SUM(COALESCE(
+                    (SELECT s.size FROM snapshots s WHERE s.chain_id = l.chain_id),
+                    (SELECT min(b.size) FROM layer_blobs b WHERE b.diff_id = l.diff_id), 0)), 0)
+                FROM image_layers l WHERE l.image = ?1) WHERE id = ?1",
+            [&image],
+        )?;
+        let indexes = "SELECT DISTINCT id FROM index_entries WHERE image = ?";
+        for index in writer.rows(indexes, [&image], |row| row.get::<_, String>(0))? {
+            sum_index(writer, &index)?;
+        }
+    }
+    Ok(())
+}
+
+/// The size of an index is that of its images.
+fn sum_index(writer: &Writer<'_>, id: &str) -> Result<()> {
+    writer.execute(
+        "UPDATE images SET size = (SELECT COALESCE(SUM(m.size), 0) FROM images m
+         WHERE m.id IN (SELECT image FROM index_entries WHERE id = ?1)) WHERE id = ?1",
+        [id],
+    )?;
+    Ok(())
+}
+
 pub(crate) fn insert_manifest(
     writer: &Writer<'_>,
     image: &str,
@@ -521,6 +552,10 @@ pub(crate) fn insert_manifest(
         "UPDATE index_entries SET image = ? WHERE manifest = ? AND image IS NULL",
         (image, digest),
     )?;
+    let indexes = "SELECT DISTINCT id FROM index_entries WHERE manifest = ?";
+    for index in writer.rows(indexes, [digest], |row| row.get::<_, String>(0))? {
+        sum_index(writer, &index)?;
+    }
     Ok(())
 }
 
@@ -585,10 +620,5 @@ fn insert_index(
             ),
         )?;
     }
-    writer.execute(
-        "UPDATE images SET size = (SELECT COALESCE(SUM(m.size), 0) FROM images m
-         WHERE m.id IN (SELECT image FROM index_entries WHERE id = ?1)) WHERE id = ?1",
-        [id],
-    )?;
-    Ok(())
+    sum_index(writer, id)
 }

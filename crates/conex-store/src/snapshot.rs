@@ -251,6 +251,7 @@ impl Lease {
             let id = random_id();
             insert(inner, writer, &id, &note)?;
             writer.publish(&new.folder, &inner.layout.snapshot(&id))?;
+            crate::image::refresh_sizes(writer, &chain_id)?;
             self.hold(writer, Held::Snapshot, &id)?;
             Ok(id)
         })?;

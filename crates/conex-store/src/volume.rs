@@ -140,13 +140,13 @@ impl Store {
     /// Its lock is refused.
     pub fn volume_usage(&self, volume: &Volume) -> Result<VolumeUsage> {
         let folder = self.inner.layout.volumes().join(&volume.name);
-        let is_in_use = match FileLock::try_acquire(&self.volume_lock(&volume.name), Mode::Exclusive)
-        {
-            Ok(lock) => lock.is_none(),
-            // It was removed meanwhile.
-            Err(_) if !folder.exists() => false,
-            Err(error) => return Err(error),
-        };
+        let is_in_use =
+            match FileLock::try_acquire(&self.volume_lock(&volume.name), Mode::Exclusive) {
+                Ok(lock) => lock.is_none(),
+                // It was removed meanwhile.
+                Err(_) if !folder.exists() => false,
+                Err(error) => return Err(error),
+            };
         let size = tree::measure(&folder, &mut tree::Counted::default()).disk;
         Ok(VolumeUsage { size, is_in_use })
     }

@@ -143,6 +143,31 @@ fn snapshots_of_a_failed_build_go_with_its_lease() {
 }
 
 #[test]
+fn snapshot_that_a_lease_holds_outlives_what_named_it() {
+    let test = TestStore::new();
+    let image = support::built_image(&test.store, &["a", "b"], "x");
+    let layer = test.store.layers(&image.id).unwrap().pop().unwrap().snapshot.unwrap();
+    let lease = test.store.lease().unwrap();
+    assert!(lease.snapshot(layer.chain_id()).unwrap().is_some());
+    test.store.remove_image(image.id.short(), conex_store::Force::No).unwrap();
+    assert!(layer.stack().iter().all(|path| path.join("file").exists()));
+    drop(lease);
+    assert!(layer.stack().iter().all(|path| !path.exists()));
+}
+
+#[test]
+fn faster_build_that_ends_first_does_not_take_the_snapshot_along() {
+    let test = TestStore::new();
+    let (first, second) = (test.store.lease().unwrap(), test.store.lease().unwrap());
+    let layer = snapshot(&first, None, "a");
+    assert_eq!(snapshot(&second, None, "a"), layer);
+    drop(first);
+    assert!(layer.path().exists());
+    drop(second);
+    assert!(!layer.path().exists());
+}
+
+#[test]
 fn parent_that_was_removed_meanwhile_is_an_error() {
     let test = TestStore::new();
     let gone = {

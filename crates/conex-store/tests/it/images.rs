@@ -290,6 +290,7 @@ fn index_from_outside_learns_of_images_that_come_later() {
     assert_eq!(store.index_entries(&index.id).unwrap()[0].image, Some(image.id.clone()));
     assert!(store.image(&image.id).unwrap().unwrap().in_index);
     assert_eq!(store.read_blob(&index.id).unwrap(), bytes);
+    assert_eq!(store.image(&index.id).unwrap().unwrap().size, image.size);
 }
 
 #[test]

@@ -41,9 +41,9 @@ fn op() -> impl Strategy<Value = Op> {
         3 => (key, stack.clone()).prop_map(|(key, stack)| Op::CachePut { key, stack }),
         1 => Just(Op::PruneCache),
         1 => any::<bool>().prop_map(|all| Op::PruneImages { all }),
-        2 => stack.clone().prop_map(|stack| Op::HoldSnapshot { stack }),
+        4 => stack.clone().prop_map(|stack| Op::HoldSnapshot { stack }),
         2 => stack.prop_map(|stack| Op::HoldImage { stack }),
-        2 => Just(Op::EndLease),
+        1 => Just(Op::EndLease),
         1 => Just(Op::Collect),
         1 => Just(Op::Reopen),
     ]
@@ -291,11 +291,11 @@ impl Machine {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 10, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 120, failure_persistence: None, ..Default::default() })]
 
     #[test]
     fn store_holds_what_the_model_holds(ops in prop::collection::vec(op(), 1..50)) {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = support::fast_dir();
         let root = dir.path().join("store");
         let mut machine = Machine {
             store: support::open(&root),

@@ -4,7 +4,9 @@ use std::io::Read as _;
 use std::path::Path;
 
 use conex_oci::{Compression, DiffId, Digest, MediaType};
-use conex_store::{CheckDepth, Damage, Durability, LayerFacts, Snapshot, Store};
+use conex_store::{
+    CheckDepth, Damage, Durability, ImageSource, LayerFacts, NewImage, Snapshot, Store,
+};
 
 use crate::support::{self, TestStore, built_image, form};
 
@@ -86,6 +88,10 @@ fn layer_from_outside_is_verified_by_its_blob() {
     let blob = lease.put_bytes(media_type, &tar, Durability::Synced).unwrap();
     let diff_id = DiffId(blob.digest.clone());
     lease.put_layer_blob(&diff_id, &blob).unwrap();
+    let config = support::config(std::slice::from_ref(&diff_id), "x");
+    let image = NewImage { config: &config, manifest: None, source: ImageSource::Loaded };
+    let image = lease.put_image(&image).unwrap();
+    assert_eq!(image.size, blob.size);
     let new = lease.begin_snapshot().unwrap();
     let upper = conex_sys::dir::Dir::open_ambient(new.path()).unwrap();
     let below = conex_layer::Stack::empty(form());
@@ -97,6 +103,7 @@ fn layer_from_outside_is_verified_by_its_blob() {
     let tar_size = tar.len() as u64;
     let facts = LayerFacts { diff_id: diff_id.clone(), tar_size, disk_size: None, form: form() };
     let layer = lease.commit_snapshot(new, None, &facts).unwrap();
+    assert_eq!(test.store.image(&image.id).unwrap().unwrap().size, layer.size());
     assert_ne!(support::layer_of(layer.path(), None).0, diff_id);
 
     let store = after_reboot(&test.root());

@@ -14,6 +14,11 @@ use conex_store::{
     StoreOptions, Timestamp,
 };
 
+/// A folder in memory where there is one: a test of many small steps would wait for the disk.
+pub(crate) fn fast_dir() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| tempfile::tempdir().unwrap())
+}
+
 /// Names the folder of the store to a child process of a test.
 pub(crate) const CHILD_ROOT: &str = "CONEX_STORE_TEST_ROOT";
 
