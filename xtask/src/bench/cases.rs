@@ -223,13 +223,13 @@ fn save(lab: &Lab) -> Result<Vec<Contestant>> {
     }
     for tool in ["podman", "docker"] {
         if let Some(why) = lab.absence(tool) {
-            all.push(Contestant::absent(format!("{tool} save | gzip"), why));
+            all.push(Contestant::absent(format!("{tool} save, gzip"), why));
             continue;
         }
         large_image(lab, tool)?;
         let tool_words = lab.tool(tool).join(" ");
         let pipe = format!("{tool_words} save bench-large | gzip -6 > {}", archive.display());
-        let name = format!("{tool} save | gzip");
+        let name = format!("{tool} save, gzip");
         let archive = archive.clone();
         let contestant = Contestant::new(name, move || command(["sh", "-c", &pipe]));
         all.push(contestant.after(move || remove(&archive)));
