@@ -25,7 +25,7 @@ const LINE_CELLS_MIN: usize = 20;
 /// A text that a person wrote, and what they call it.
 #[derive(Debug, Clone, Copy)]
 pub struct Source<'s> {
-    /// Its path as the person gave it (`Dockerfile`, `-`).
+    /// Its path as the person gave it (`Dockerfile`, `-`), or nothing where it has none.
     pub name: &'s str,
     /// All of it.
     pub text: &'s str,
@@ -57,17 +57,21 @@ impl<'s> Findings<'s> {
         let mut shown = String::new();
         let name = clean(self.source.name);
         let place = match finding.span {
+            Some(Span { start, .. }) if name.is_empty() => format!("line {}", start.line),
             Some(Span { start, .. }) => format!("{name}:{}:{}", start.line, start.column),
             None => name,
         };
+        if !place.is_empty() {
+            let _ = write!(shown, "{}: ", self.palette.strong(&place)); // a String takes all
+        }
         let code = finding.code.map(|code| format!("[{code}]")).unwrap_or_default();
-        let (word, painted) = match finding.severity {
-            Severity::Error => ("error", self.palette.error(&format!("error{code}:"))),
-            Severity::Warning => ("warning", self.palette.warning(&format!("warning{code}:"))),
-            Severity::Note => ("note", self.palette.hint(&format!("note{code}:"))),
+        let painted = match finding.severity {
+            Severity::Error => self.palette.error(&format!("error{code}:")),
+            Severity::Warning => self.palette.warning(&format!("warning{code}:")),
+            Severity::Note => self.palette.hint(&format!("note{code}:")),
         };
-        debug_assert!(painted.contains(word), "the word is readable without its colour");
-        let _ = write!(shown, "{}: {painted} ", self.palette.strong(&place)); // a String takes all
+        shown.push_str(&painted);
+        shown.push(' ');
         push_lines(&mut shown, &finding.message, "  ");
         if let Some(span) = finding.span {
             self.push_excerpt(&mut shown, span, finding.severity);
@@ -352,8 +356,8 @@ mod tests {
         let findings = Findings::new(source, Palette::PLAIN).with_columns(60);
         assert_snapshot!(findings.one(&at((1, 125), (1, 129))), @r"
         D:1:125: error: this is wrong
-          1 | …a a a a a a here b b b b b b b b b b b b b b b b b b …
-            |              ^^^^
+          1 | … a a a a a a here b b b b b b b b b b b b b b b b b b…
+            |               ^^^^
         ");
     }
 

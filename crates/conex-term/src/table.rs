@@ -91,7 +91,7 @@ mod tests {
         REPOSITORY                          TAG       IMAGE ID       CREATED             SIZE
         alpine                              latest    05455a08881e   2 weeks ago         7.38MB
         registry.example.com/team/service   v1        1              About an hour ago   1GB
-        层/层                               é         2              3 days ago          12kB
+        层/层                               é         2              3 days ago          12kB
         ");
     }
 

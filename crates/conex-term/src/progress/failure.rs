@@ -59,7 +59,7 @@ pub(super) fn findings(model: &Model, options: &ProgressOptions) -> String {
     }
     let (name, text) = match &model.source {
         Some((name, text)) => (name.as_str(), text.as_str()),
-        None => ("Dockerfile", ""),
+        None => ("", ""),
     };
     let columns = (options.size)().columns;
     let findings = Findings::new(Source { name, text }, options.palette).with_columns(columns);

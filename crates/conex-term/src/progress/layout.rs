@@ -42,7 +42,8 @@ pub(super) fn live(
     size: Size,
     options: &ProgressOptions,
 ) -> Vec<String> {
-    if model.vertices.is_empty() {
+    // A single row holds the cursor and nothing that could be redrawn.
+    if model.vertices.is_empty() || size.rows < 2 {
         return Vec::new();
     }
     let sheet = Sheet::new(model, now, size, options);
@@ -72,7 +73,12 @@ pub(super) fn last(
     };
     let mut lines = vec![sheet.header(&options.title, &mark)];
     for vertex in &model.vertices {
-        if vertex.state != State::Waiting {
+        // What was canceled before it began is counted above, and worth no line.
+        let never_began = matches!(
+            vertex.state,
+            State::Waiting | State::Ended { took: None, outcome: Outcome::Canceled }
+        );
+        if !never_began {
             lines.push(sheet.step(vertex));
         }
         let reasons = vertex.explained.iter();
@@ -149,8 +155,8 @@ impl<'m> Sheet<'m> {
             (Share::of(finished, room - waiting.lines()), waiting)
         };
 
-        if finished_share.folded > 0 {
-            lines.push(self.fold("✔", finished_share.folded, "finished"));
+        if finished_share.has_count {
+            lines.push(self.fold("✔", finished_share.hidden, "finished"));
         }
         let (mut finished_seen, mut active_seen, mut waiting_seen) = (0, 0, 0);
         let mut details = details.into_iter();
@@ -169,16 +175,16 @@ impl<'m> Sheet<'m> {
                 }
             } else {
                 finished_seen += 1;
-                if finished_seen > finished_share.folded {
+                if finished_seen > finished_share.hidden {
                     lines.push(self.step(vertex));
                 }
             }
         }
-        if active_share.folded > 0 {
-            lines.push(self.fold("…", active_share.folded, "running"));
+        if active_share.has_count {
+            lines.push(self.fold("…", active_share.hidden, "running"));
         }
-        if waiting_share.folded > 0 {
-            lines.push(self.fold("…", waiting_share.folded, "waiting"));
+        if waiting_share.has_count {
+            lines.push(self.fold("…", waiting_share.hidden, "waiting"));
         }
     }
 
@@ -309,26 +315,27 @@ impl<'m> Sheet<'m> {
     }
 }
 
-/// How many of a kind of step are shown by name, and how many share one line.
+/// How many of a kind of step are shown by name, and how many are not.
 #[derive(Debug, PartialEq, Eq)]
 struct Share {
     shown: usize,
-    folded: usize,
+    hidden: usize,
+    /// One line counts those that are not shown, if there is room for it.
+    has_count: bool,
 }
 
 impl Share {
     /// Divides `count` steps so that they take at most `room` lines.
     fn of(count: usize, room: usize) -> Self {
         if count <= room {
-            return Self { shown: count, folded: 0 };
+            return Self { shown: count, hidden: 0, has_count: false };
         }
-        // Without room for a single line, nothing is shown and nothing is said.
         let shown = room.saturating_sub(1);
-        Self { shown, folded: if room == 0 { 0 } else { count - shown } }
+        Self { shown, hidden: count - shown, has_count: room > 0 }
     }
 
     fn lines(&self) -> usize {
-        self.shown + usize::from(self.folded > 0)
+        self.shown + usize::from(self.has_count)
     }
 }
 

@@ -254,15 +254,7 @@ impl Shared {
     /// Writes until the progress is closed.
     fn run(&self) {
         loop {
-            let mut state = self.state();
-            if matches!(state.view, View::Tty(_)) {
-                // The display has a beat of its own.
-                if !state.closed {
-                    state = self.wait(state);
-                }
-            } else if state.outbox.is_empty() && !state.closed {
-                state = self.wait(state);
-            }
+            let state = self.wait();
             let closed = state.closed;
             drop(state);
             if closed {
@@ -277,9 +269,12 @@ impl Shared {
         }
     }
 
-    /// Waits for the next frame's time, or for text to write.
-    fn wait<'s>(&'s self, state: MutexGuard<'s, State>) -> MutexGuard<'s, State> {
-        let waited = self.wake.wait_timeout(state, FRAME_INTERVAL);
+    /// Waits for the next frame's time; where lines are written, for a line at most as long.
+    fn wait(&self) -> MutexGuard<'_, State> {
+        let waited = self.wake.wait_timeout_while(self.state(), FRAME_INTERVAL, |state| {
+            let has_lines = !matches!(state.view, View::Tty(_)) && !state.outbox.is_empty();
+            !state.closed && !has_lines
+        });
         waited.unwrap_or_else(PoisonError::into_inner).0
     }
 

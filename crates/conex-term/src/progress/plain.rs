@@ -54,6 +54,8 @@ impl Plain {
     ) {
         match event {
             Event::Planned { .. } | Event::Finding(_) => {}
+            // A step that ended cannot begin again.
+            Event::Started { vertex } if self.ended.contains(vertex) => {}
             Event::Started { vertex } => self.say(model, *vertex, None, now, out),
             Event::Log { vertex, .. } => self.say_lines(model, *vertex, lines, now, out),
             Event::Progress { vertex, what, .. } => self.count(model, *vertex, what, now, out),

@@ -65,7 +65,7 @@ impl<'v> Run<'_, 'v> {
                 Ok(Flow::Next)
             }
             Node::Action(pipe) => {
-                let value = self.pipeline(pipe, dot, Binds::Here)?;
+                let value = self.pipeline(pipe, dot)?;
                 if pipe.binding == Binding::None {
                     match value {
                         Value::Nil | Value::Missing => self.out.push_str("<no value>"),
@@ -77,7 +77,7 @@ impl<'v> Run<'_, 'v> {
             }
             Node::If { pipe, then, otherwise } => {
                 let scope = self.variables.len();
-                let value = self.pipeline(pipe, dot, Binds::Here)?;
+                let value = self.pipeline(pipe, dot)?;
                 let branch = if value.is_true() { then } else { otherwise };
                 let flow = self.nodes(branch, dot)?;
                 self.variables.truncate(scope);
@@ -85,7 +85,7 @@ impl<'v> Run<'_, 'v> {
             }
             Node::With { pipe, then, otherwise } => {
                 let scope = self.variables.len();
-                let value = self.pipeline(pipe, dot, Binds::Here)?;
+                let value = self.pipeline(pipe, dot)?;
                 let flow = if value.is_true() {
                     self.nodes(then, &value)?
                 } else {
@@ -113,7 +113,7 @@ impl<'v> Run<'_, 'v> {
         otherwise: &[Node],
         dot: &Value<'v>,
     ) -> Result<Flow, Fault> {
-        let value = self.pipeline(pipe, dot, Binds::Elsewhere)?;
+        let value = self.pipeline(pipe, dot)?;
         let items: Box<dyn Iterator<Item = (Value<'v>, Value<'v>)>> = match value {
             Value::Missing | Value::Nil => Box::new(std::iter::empty()),
             Value::List(list) => {
@@ -123,6 +123,9 @@ impl<'v> Run<'_, 'v> {
             Value::Map(object) => {
                 let entries = object.sorted().into_iter();
                 Box::new(entries.map(|(key, value)| (Value::text(key), value)))
+            }
+            Value::Int(_) if pipe.variables.len() > 1 => {
+                return Err(Fault::new(at, "`range` over a number has one variable"));
             }
             Value::Int(count) => {
                 Box::new((0..count).map(|index| (Value::Int(index), Value::Int(index))))
@@ -172,21 +175,14 @@ impl<'v> Run<'_, 'v> {
         }
     }
 
-    fn pipeline(
-        &mut self,
-        pipe: &Pipeline,
-        dot: &Value<'v>,
-        binds: Binds,
-    ) -> Result<Value<'v>, Fault> {
+    fn pipeline(&mut self, pipe: &Pipeline, dot: &Value<'v>) -> Result<Value<'v>, Fault> {
         let mut piped = None;
         for command in &pipe.commands {
             piped = Some(self.command(command, piped, dot)?);
         }
         let value = piped.unwrap_or(Value::Missing);
-        if binds == Binds::Here {
-            for name in &pipe.variables {
-                self.bind(pipe.binding, name, value.clone());
-            }
+        for name in &pipe.variables {
+            self.bind(pipe.binding, name, value.clone());
         }
         Ok(value)
     }
@@ -300,7 +296,7 @@ impl<'v> Run<'_, 'v> {
             Base::Function(function) => self.call(operand.at, *function, &[], None, dot)?,
             Base::Pipeline(pipe) => {
                 let scope = self.variables.len();
-                let value = self.pipeline(pipe, dot, Binds::Here)?;
+                let value = self.pipeline(pipe, dot)?;
                 self.variables.truncate(scope);
                 value
             }
@@ -353,13 +349,6 @@ impl<'v> Run<'_, 'v> {
     fn check_output(&self, at: usize) -> Result<(), Fault> {
         if self.out.len() > OUTPUT_SIZE_MAX { Err(too_much(at)) } else { Ok(()) }
     }
-}
-
-/// Who gives a pipeline's variables their values: the pipeline, or the loop that turns over it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Binds {
-    Here,
-    Elsewhere,
 }
 
 pub(super) fn too_much(at: usize) -> Fault {

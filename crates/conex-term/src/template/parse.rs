@@ -263,8 +263,13 @@ impl Parser {
     fn command(&mut self, tokens: &mut Tokens) -> Result<Command, Fault> {
         let head = self.operand(tokens)?.ok_or_else(|| tokens.lacks_value())?;
         let mut arguments = Vec::new();
-        while let Some(argument) = self.operand(tokens)? {
+        loop {
+            tokens.check_space()?;
+            let Some(argument) = self.operand(tokens)? else { break };
             arguments.push(argument);
+        }
+        if matches!(head.base, Base::Nil) {
+            return Err(Fault::new(head.at, "`nil` is no command"));
         }
         let takes_arguments = matches!(head.base, Base::Function(_)) || !head.fields.is_empty();
         if !takes_arguments && let Some(argument) = arguments.first() {
@@ -407,6 +412,23 @@ impl Tokens {
     /// Where the next token stands, or where the action began.
     fn at(&self) -> usize {
         self.peek().or(self.tokens.last()).map_or(self.open, |spot| spot.at)
+    }
+
+    /// Refuses `.A"x"` and `.A.`: a space separates arguments, but for
+    /// the parenthesis of `len(.Tags)`.
+    fn check_space(&self) -> Result<(), Fault> {
+        let before = self.next.checked_sub(1).and_then(|before| self.tokens.get(before));
+        let before = before.map(|spot| &spot.token);
+        match self.peek() {
+            Some(Spot { token: Token::Close | Token::Pipe, .. }) => Ok(()),
+            Some(Spot { token: Token::Open, .. }) if matches!(before, Some(Token::Word(_))) => {
+                Ok(())
+            }
+            Some(Spot { at, is_spaced: false, .. }) => {
+                Err(Fault::new(*at, "a space is missing before this"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn lacks_value(&self) -> Fault {

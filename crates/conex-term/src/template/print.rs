@@ -2,6 +2,9 @@
 
 use super::value::Value;
 
+/// From which power of ten on Go writes a fraction with an exponent, unless told a precision.
+pub(super) const FLOAT_EXPONENT_MIN: i32 = 6;
+
 /// Writes a value as `%v` does.
 pub(super) fn print(value: &Value<'_>, out: &mut String) {
     match value {
@@ -57,11 +60,11 @@ pub(super) fn print_spaced(values: &[Value<'_>]) -> String {
     text
 }
 
-/// The shortest digits that mean this number, with an exponent below -4 and from 21.
+/// The shortest digits that mean this number, with an exponent below -4 and from 6 up.
 pub(super) fn float(number: f64) -> String {
     let (digits, exponent) = digits(number, None);
     let sign = if number.is_sign_negative() { "-" } else { "" };
-    if (-4..21).contains(&exponent) {
+    if (-4..FLOAT_EXPONENT_MIN).contains(&exponent) {
         return format!("{number}");
     }
     format!("{sign}{}", scientific(&digits, exponent, 'e'))

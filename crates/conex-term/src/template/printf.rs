@@ -112,10 +112,12 @@ impl Formatter<'_, '_> {
             return true;
         }
         self.reordered = true;
-        let index = self.number();
-        let closed = self.chars.next_if_eq(&']').is_some();
-        match index {
-            Some(index) if closed && (1..=self.values.len()).contains(&index) => {
+        if !self.chars.clone().any(|char| char == ']') {
+            return false;
+        }
+        let index: String = self.chars.by_ref().take_while(|char| *char != ']').collect();
+        match index.parse::<usize>() {
+            Ok(index) if (1..=self.values.len()).contains(&index) => {
                 self.next = index - 1;
                 true
             }
@@ -156,7 +158,7 @@ impl Spec {
                     if index > 0 {
                         out.push(' ');
                     }
-                    self.format(verb, &item, out);
+                    self.format_inner(verb, &item, out);
                 }
                 out.push(']');
             }
@@ -168,7 +170,7 @@ impl Spec {
                     }
                     self.format(verb, &Value::text(key), out);
                     out.push(':');
-                    self.format(verb, &item, out);
+                    self.format_inner(verb, &item, out);
                 }
                 out.push(']');
             }
@@ -183,9 +185,19 @@ impl Spec {
                 self.fraction(verb, *number, out);
             }
             ('v' | 's', Value::Str(text)) => self.pad(&self.truncated(text.as_str()), out),
-            ('q', Value::Str(text)) => self.pad(&quoted(&self.truncated(text.as_str())), out),
+            ('q', Value::Str(text)) => {
+                self.pad(&quoted(&self.truncated(text.as_str()), self.plus), out);
+            }
             ('x' | 'X', Value::Str(text)) => self.hex(verb, text.as_str(), out),
             _ => out.push_str(&format!("%!{verb}({})", typed(value))),
+        }
+    }
+
+    /// Formats an item of a list or object; there, nothing is `<nil>` whatever the verb.
+    fn format_inner(&self, verb: char, value: &Value<'_>, out: &mut String) {
+        match value {
+            Value::Missing | Value::Nil => out.push_str("<nil>"),
+            value => self.format(verb, value, out),
         }
     }
 
@@ -198,7 +210,9 @@ impl Spec {
 
     fn pad(&self, text: &str, out: &mut String) {
         let missing = self.width.unwrap_or(0).saturating_sub(text.chars().count());
-        let fill = std::iter::repeat_n(' ', missing);
+        // Go fills whatever it prints with zeros when asked to.
+        let fill = if self.zero && !self.minus { '0' } else { ' ' };
+        let fill = std::iter::repeat_n(fill, missing);
         if self.minus {
             out.push_str(text);
             out.extend(fill);
@@ -233,7 +247,7 @@ impl Spec {
         let char = u32::try_from(number).ok().and_then(char::from_u32).unwrap_or('\u{fffd}');
         let (prefix, digits) = match verb {
             'c' => return self.pad(&char.to_string(), out),
-            'q' => return self.pad(&quoted_char(char), out),
+            'q' => return self.pad(&quoted_char(char, self.plus), out),
             'U' => return self.unicode(number, char, out),
             'b' => (if self.sharp { "0b" } else { "" }, format!("{size:b}")),
             'o' => (if self.sharp { "0" } else { "" }, format!("{size:o}")),
@@ -307,7 +321,7 @@ fn general(number: f64, precision: Option<usize>, letter: char) -> String {
         // Go: when fewer digits than wanted are enough, they decide.
         Some(wanted) if wanted > trimmed.len() && trimmed.len() >= whole_digits => trimmed.len(),
         Some(wanted) => wanted,
-        None => 21,
+        None => 6,
     };
     let limit = i32::try_from(limit).unwrap_or(i32::MAX);
     if exponent < -4 || exponent >= limit {
@@ -337,7 +351,7 @@ fn typed(value: &Value<'_>) -> String {
 fn source_form(value: &Value<'_>) -> String {
     match value {
         Value::Missing | Value::Nil => "interface {}(nil)".to_owned(),
-        Value::Str(text) => quoted(text.as_str()),
+        Value::Str(text) => quoted(text.as_str(), false),
         Value::Uint(number) => format!("{number:#x}"),
         Value::List(list) => {
             let items: Vec<String> = list.iter().map(|item| source_form(&item)).collect();
@@ -347,7 +361,7 @@ fn source_form(value: &Value<'_>) -> String {
             let entries: Vec<String> = object
                 .sorted()
                 .into_iter()
-                .map(|(key, item)| format!("{}:{}", quoted(key), source_form(&item)))
+                .map(|(key, item)| format!("{}:{}", quoted(key, false), source_form(&item)))
                 .collect();
             format!("map[string]interface {{}}{{{}}}", entries.join(", "))
         }
@@ -355,24 +369,24 @@ fn source_form(value: &Value<'_>) -> String {
     }
 }
 
-/// A string as Go source, in double quotes.
-fn quoted(text: &str) -> String {
+/// A string as Go source, in double quotes, on request in ASCII only.
+fn quoted(text: &str, is_ascii: bool) -> String {
     let mut quoted = String::from('"');
     for char in text.chars() {
-        push_quoted(char, '"', &mut quoted);
+        push_quoted(char, '"', is_ascii, &mut quoted);
     }
     quoted.push('"');
     quoted
 }
 
-fn quoted_char(char: char) -> String {
+fn quoted_char(char: char, is_ascii: bool) -> String {
     let mut quoted = String::from('\'');
-    push_quoted(char, '\'', &mut quoted);
+    push_quoted(char, '\'', is_ascii, &mut quoted);
     quoted.push('\'');
     quoted
 }
 
-fn push_quoted(char: char, quote: char, out: &mut String) {
+fn push_quoted(char: char, quote: char, is_ascii: bool, out: &mut String) {
     match char {
         '\u{7}' => out.push_str("\\a"),
         '\u{8}' => out.push_str("\\b"),
@@ -383,7 +397,7 @@ fn push_quoted(char: char, quote: char, out: &mut String) {
         '\u{b}' => out.push_str("\\v"),
         '\\' => out.push_str("\\\\"),
         _ if char == quote => out.extend(['\\', char]),
-        _ if is_printable(char) => out.push(char),
+        _ if is_printable(char) && (char.is_ascii() || !is_ascii) => out.push(char),
         _ => {
             let number = u32::from(char);
             out.push_str(&match number {
@@ -395,9 +409,11 @@ fn push_quoted(char: char, quote: char, out: &mut String) {
     }
 }
 
-/// Near to Go's `unicode.IsPrint`: what Rust's own escapes leave as it is. Combining marks, which Rust
-/// escapes and Go prints, are the difference; they are told apart by having no width.
+/// Near to Go's `unicode.IsPrint`: what Rust's own escapes leave as it is, and the combining marks,
+/// which Rust escapes and Go prints; they are told from invisible formatting by their names' ranges.
 fn is_printable(char: char) -> bool {
     let is_kept = char.escape_debug().len() == 1 || matches!(char, '\'' | '"' | '\\');
-    is_kept || (unicode_width::UnicodeWidthChar::width(char) == Some(0) && char.is_alphanumeric())
+    let is_format = crate::text::is_harmful(char)
+        || matches!(char, '\u{ad}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{206f}');
+    is_kept || (!is_format && unicode_width::UnicodeWidthChar::width(char) == Some(0))
 }
