@@ -136,8 +136,8 @@ mod tests {
     fn challenges_are_read() {
         for (header, wanted) in [
             (
-                r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:library/a:pull""#,
-                "Bearer https://auth.docker.io/token registry.docker.io repository:library/a:pull -",
+                r#"Bearer realm="https://t.io/x",service="r.io",scope="repository:a/b:pull""#,
+                "Bearer https://t.io/x r.io repository:a/b:pull -",
             ),
             (r#"bearer realm="r" , error="insufficient_scope""#, "Bearer r - - insufficient_scope"),
             (r#"Basic realm="x", Bearer realm="r",service=s"#, "Basic | Bearer r s - -"),

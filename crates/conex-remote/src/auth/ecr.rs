@@ -277,7 +277,8 @@ mod tests {
     #[test]
     fn profiles_are_found() {
         let text = "[default]\naws_access_key_id = A\naws_secret_access_key=S\n\
-                    [other]\naws_access_key_id=B\naws_secret_access_key=T\naws_session_token = U\n[half]\naws_access_key_id=C\n";
+                    [other]\naws_access_key_id=B\naws_secret_access_key=T\n\
+                    aws_session_token = U\n[half]\naws_access_key_id=C\n";
         assert_eq!(AwsKeys::from_shared_file(text, "default").unwrap().access_key_id, "A");
         let other = AwsKeys::from_shared_file(text, "other").unwrap();
         assert_eq!(other.session_token.unwrap().expose(), "U");

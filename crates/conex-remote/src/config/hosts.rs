@@ -75,7 +75,10 @@ fn parse(text: &str, registry: &str, path: &Path, folder: &Path) -> Result<Vec<H
 /// The tables in the order of the file: TOML itself has none, but the first host is asked first.
 fn in_order<'t>(hosts: &'t toml::Table, text: &str) -> Vec<(&'t str, &'t toml::Value)> {
     let mut found: Vec<_> = hosts.iter().map(|(name, table)| (name.as_str(), table)).collect();
-    found.sort_by_key(|(name, _)| text.find(&format!("[host.\"{name}\"")).unwrap_or(usize::MAX));
+    found.sort_by_key(|(name, _)| {
+        let quoted = ['"', '\''].map(|quote| text.find(&format!("[host.{quote}{name}{quote}")));
+        quoted.into_iter().flatten().min().unwrap_or(usize::MAX)
+    });
     found
 }
 

@@ -82,7 +82,19 @@ fn lies_about_manifests_are_found_out() {
 
 #[test]
 fn answers_become_errors_that_say_what_to_do() {
-    let shown = |status: u16, headers: &[(&str, &str)], body: &str| {
+    const UNKNOWN: &str = r#"{"errors":[{"code":"NAME_UNKNOWN","message":"no such repository"}]}"#;
+    const DENIED: &str = r#"{"errors":[{"code":"DENIED","message":"not\u001b[2Jyours"}]}"#;
+    let hub = ("ratelimit-limit", "100;w=21600");
+    let later = ("retry-after", "1500");
+    let cases: [(u16, &[(&str, &str)], &str); 6] = [
+        (404, &[], UNKNOWN),
+        (403, &[], DENIED),
+        (401, &[], "garbage"),
+        (429, &[hub, later], ""),
+        (429, &[hub], ""),
+        (500, &[], ""),
+    ];
+    let shown = cases.map(|(status, headers, body)| {
         let mut answer = Answer::json(status, body);
         for (name, value) in headers {
             answer = answer.header(name, *value);
@@ -94,15 +106,20 @@ fn answers_become_errors_that_say_what_to_do() {
                 },
             );
         let error = client().repository(&fake.reference("a:1")).manifest().unwrap_err();
-        let text = format!("{error} | {}", error.hint().unwrap_or("-"));
-        text.replace(&fake.host(), "HOST")
-    };
-    insta::assert_snapshot!(shown(404, &[], r#"{"errors":[{"code":"NAME_UNKNOWN","message":"no such repository"}]}"#), @"`HOST` cannot read manifest `1` of `a`: not found (404 NAME_UNKNOWN: no such repository) | -");
-    insta::assert_snapshot!(shown(403, &[], r#"{"errors":[{"code":"DENIED","message":"not\u001b[2Jyours"}]}"#), @"`HOST` does not allow to read manifest `1` of `a` (403 DENIED: not [2Jyours) | -");
-    insta::assert_snapshot!(shown(401, &[], "garbage"), @"`HOST` wants credentials to read manifest `1` of `a` (401) | log in with `conex login HOST`");
-    insta::assert_snapshot!(shown(429, &[("ratelimit-limit", "100;w=21600"), ("retry-after", "1500")], ""), @"`HOST` limits requests, 100 in 6 hours, lifts in 25 minutes (429) | log in with `conex login HOST` for a higher limit, or use a mirror");
-    insta::assert_snapshot!(shown(429, &[("ratelimit-limit", "100;w=21600")], ""), @"`HOST` limits requests, 100 in 6 hours, lifts within 6 hours of the first request (429) | log in with `conex login HOST` for a higher limit, or use a mirror");
-    insta::assert_snapshot!(shown(500, &[], ""), @"`HOST` cannot read manifest `1` of `a` (500) | -");
+        let hint = error.hint().map(|hint| format!("\n  {hint}")).unwrap_or_default();
+        format!("{error}{hint}").replace(&fake.host(), "HOST")
+    });
+    insta::assert_snapshot!(shown.join("\n"), @r"
+    `HOST` cannot read manifest `1` of `a`: not found (404 NAME_UNKNOWN: no such repository)
+    `HOST` does not allow to read manifest `1` of `a` (403 DENIED: not [2Jyours)
+    `HOST` wants credentials to read manifest `1` of `a` (401)
+      log in with `conex login HOST`
+    `HOST` limits requests, 100 in 6 hours, lifts in 25 minutes (429)
+      log in with `conex login HOST` for a higher limit, or use a mirror
+    `HOST` limits requests, 100 in 6 hours, lifts within 6 hours of the first request (429)
+      log in with `conex login HOST` for a higher limit, or use a mirror
+    `HOST` cannot read manifest `1` of `a` (500)
+    ");
 }
 
 #[test]

@@ -101,9 +101,8 @@ impl MemoryImage {
     /// An image with layers of the given sizes.
     pub(crate) fn with_layers(sizes: &[usize], seed: u64) -> Self {
         let image = Self::default();
-        let config = format!(
-            r#"{{"architecture":"amd64","os":"linux","seed":{seed},"rootfs":{{"type":"layers","diff_ids":[]}}}}"#
-        );
+        let config =
+            format!(r#"{{"os":"linux","seed":{seed},"rootfs":{{"type":"layers","diff_ids":[]}}}}"#);
         let config = image.add_blob(config.into_bytes(), MediaType::OciConfig);
         let layers = sizes.iter().enumerate().map(|(at, size)| {
             let bytes = noise(*size, seed + at as u64 + 1);
