@@ -8,9 +8,25 @@ use crate::session::Session;
 
 mod base;
 mod build;
+mod builder;
+mod cache;
+mod completion;
+mod filters;
+mod history;
+mod image;
+mod images;
 mod import;
+mod info;
+mod inspect;
+mod man;
+mod removal;
+mod rmi;
 mod run;
+mod shown;
+mod system;
+mod tag;
 mod version;
+mod volume;
 
 /// Every command.
 #[derive(Debug, Subcommand)]
@@ -18,10 +34,25 @@ pub enum Command {
     /// Make base images without a registry
     Base(base::Args),
     Build(Box<build::Args>),
+    Builder(builder::Args),
+    Cache(cache::Args),
+    Completion(completion::Args),
+    History(history::Args),
+    Image(image::Args),
+    Images(images::Args),
     Import(import::Args),
+    Info(info::Args),
+    Inspect(inspect::Args),
+    Man(man::Args),
+    Rmi(rmi::Args),
     Run(Box<run::Args>),
+    System(system::Args),
+    Tag(tag::Args),
     /// Show the version of conex
     Version(version::Args),
+    Volume(volume::Args),
+    #[command(name = "__docs", hide = true)]
+    Docs(man::DocsArgs),
 }
 
 /// Runs a command.
@@ -29,8 +60,22 @@ pub fn run(session: &Session, command: Command) -> Result<()> {
     match command {
         Command::Base(args) => base::run(session, args),
         Command::Build(args) => build::run(session, *args),
+        Command::Builder(args) => builder::run(session, args),
+        Command::Cache(args) => cache::run(session, args),
+        Command::Completion(args) => completion::run(session, args),
+        Command::History(args) => history::run(session, args),
+        Command::Image(args) => image::run(session, args),
+        Command::Images(args) => images::run(session, args),
         Command::Import(args) => import::run(session, args),
+        Command::Info(args) => info::run(session, args),
+        Command::Inspect(args) => inspect::run(session, args),
+        Command::Man(args) => man::run(session, args),
+        Command::Rmi(args) => rmi::run(session, args),
         Command::Run(args) => run::run(session, *args),
+        Command::System(args) => system::run(session, args),
+        Command::Tag(args) => tag::run(session, args),
         Command::Version(args) => version::run(session, args),
+        Command::Volume(args) => volume::run(session, args),
+        Command::Docs(args) => man::docs(session, args),
     }
 }

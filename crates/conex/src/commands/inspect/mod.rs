@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use conex_oci::Platform;
 use conex_store::{ErrorKind, Store, Volume};
 use conex_term::{Template, TemplateOptions};
-use serde::Serialize as _;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::rmi::Failures;
@@ -65,13 +65,30 @@ enum Kind {
     Volume,
 }
 
-/// One thing: how it is printed, and what templates see, who may ask for fields that are not
-/// printed when they are empty.
+/// One thing: how it is printed, and what templates see.
 pub struct Document {
-    /// The JSON in the order of Docker's fields.
-    pub shown: Vec<u8>,
-    /// The same with every field.
-    pub whole: Value,
+    /// On several lines, indented as Docker indents.
+    pretty: String,
+    /// On one line.
+    compact: String,
+    /// With every field, for templates may ask for those that are not printed when empty.
+    whole: Value,
+}
+
+impl Document {
+    /// Prints a value with its fields in their order.
+    fn new(value: &impl Serialize) -> Result<Self> {
+        let failed = |error| CliError::because("cannot print a document", error);
+        let mut pretty = Vec::new();
+        let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
+        let mut output = serde_json::Serializer::with_formatter(&mut pretty, formatter);
+        value.serialize(&mut output).map_err(failed)?;
+        Ok(Self {
+            pretty: String::from_utf8_lossy(&pretty).into_owned(),
+            compact: serde_json::to_string(value).map_err(failed)?,
+            whole: serde_json::to_value(value).map_err(failed)?,
+        })
+    }
 }
 
 /// Whether what takes measuring is added.
@@ -131,50 +148,28 @@ fn print(
             }
             if text.is_empty() { "\n".to_owned() } else { text }
         }
-        (None, Some("json")) => list(&found, "", "")?,
-        (None, _) if found.is_empty() => "[]\n".to_owned(),
-        (None, _) => list(&found, "\n", "    ")?,
+        (None, Some("json")) => {
+            let documents: Vec<&str> = found.iter().map(|one| one.compact.as_str()).collect();
+            format!("[{}]\n", documents.join(","))
+        }
+        (None, _) => pretty_list(&found),
     };
     session.out(&text)?;
     failures.finish()
 }
 
-/// The documents as one list, each indented as Docker indents it, or all on one line.
-fn list(found: &[Document], line_end: &str, indent: &str) -> Result<String> {
-    let documents: Vec<String> = found
-        .iter()
-        .map(|document| -> Result<String> {
-            let text = if indent.is_empty() {
-                String::from_utf8_lossy(&document.shown).into_owned()
-            } else {
-                indented(&document.shown)?
-            };
-            let lines: Vec<String> = text.lines().map(|line| format!("{indent}{line}")).collect();
-            Ok(lines.join("\n"))
-        })
-        .collect::<Result<_>>()?;
-    let separator = format!(",{line_end}");
-    Ok(format!("[{line_end}{}{line_end}]\n", documents.join(&separator)))
-}
-
-/// Indents a document by four spaces a level without changing the order of its fields.
-fn indented(compact: &[u8]) -> Result<String> {
-    let mut text = Vec::new();
-    let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
-    let mut output = serde_json::Serializer::with_formatter(&mut text, formatter);
-    let mut input = serde_json::Deserializer::from_slice(compact);
-    transcode(&mut input, &mut output)
-        .map_err(|error| CliError::because("cannot print the document", error))?;
-    Ok(String::from_utf8_lossy(&text).into_owned())
-}
-
-/// Passes a document on field by field, so that no map sorts its fields.
-fn transcode<'de, W: std::io::Write>(
-    input: &mut serde_json::Deserializer<serde_json::de::SliceRead<'de>>,
-    output: &mut serde_json::Serializer<W, serde_json::ser::PrettyFormatter<'_>>,
-) -> serde_json::Result<()> {
-    let ordered = ordered::Value::read(input)?;
-    ordered.serialize(output)
+/// The documents as one list on several lines.
+fn pretty_list(found: &[Document]) -> String {
+    if found.is_empty() {
+        return "[]\n".to_owned();
+    }
+    let indented = |document: &Document| {
+        let lines: Vec<String> =
+            document.pretty.lines().map(|line| format!("    {line}")).collect();
+        lines.join("\n")
+    };
+    let documents: Vec<String> = found.iter().map(indented).collect();
+    format!("[\n{}\n]\n", documents.join(",\n"))
 }
 
 /// Finds an image, or else a volume.
@@ -232,7 +227,7 @@ fn volume_document(store: &Store, volume: &Volume, sizes: Sizes) -> Result<Docum
         let usage = store.volume_usage(volume)?;
         value["UsageData"] = json!({ "RefCount": u8::from(usage.is_in_use), "Size": usage.size });
     }
-    Ok(Document { shown: value.to_string().into_bytes(), whole: value })
+    Document::new(&value)
 }
 
 /// Adds fields that an object lacks.
