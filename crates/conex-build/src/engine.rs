@@ -9,8 +9,8 @@ use std::sync::Arc;
 use conex_layer::{SnapshotTimes, Stack, WriteOptions};
 use conex_oci::{ChainId, DiffId, Digest};
 use conex_report::{Event, LogStream, Outcome, VertexId};
-use conex_sys::dir::Dir;
 use conex_store::{LayerFacts, NewCacheRecord, NewSnapshot, Snapshot};
+use conex_sys::dir::Dir;
 
 use crate::error::{Error, ErrorKind};
 use crate::graph::{BaseImage, Op, Plan, Tree, UseCache, Vertex, VertexIndex};
@@ -169,10 +169,12 @@ impl<'e> Engine<'e> {
     fn base(&self, base: &BaseImage) -> Result<Built, Error> {
         let diff_ids = base.config.rootfs.diff_ids.clone();
         let Some(chain) = base.config.chain_id() else { return Ok(Built::default()) };
-        let snapshot = self.options.lease.snapshot(&chain).map_err(store_error)?.ok_or_else(|| {
-            let message = format!("the layers of `{}` are not unpacked in the store", base.name);
-            Error::new(ErrorKind::NotFound, message).with_hint("`conex system check --repair`")
-        })?;
+        let snapshot =
+            self.options.lease.snapshot(&chain).map_err(store_error)?.ok_or_else(|| {
+                let message =
+                    format!("the layers of `{}` are not unpacked in the store", base.name);
+                Error::new(ErrorKind::NotFound, message).with_hint("`conex system check --repair`")
+            })?;
         let snapshot = Some(Arc::new(snapshot));
         Ok(Built { snapshot, diff_ids, added: true, key: None, cached: true })
     }
@@ -186,8 +188,7 @@ impl<'e> Engine<'e> {
             // The step changed nothing then, so it changes nothing now.
             return Ok(Some(Built { added: false, key, cached: true, ..parent.clone() }));
         };
-        let Some(snapshot) =
-            self.options.lease.snapshot(&known.chain_id).map_err(store_error)?
+        let Some(snapshot) = self.options.lease.snapshot(&known.chain_id).map_err(store_error)?
         else {
             return Ok(None);
         };
@@ -284,12 +285,7 @@ impl<'e> Engine<'e> {
         diff_id: DiffId,
         tar_size: u64,
     ) -> Result<Built, Error> {
-        let facts = LayerFacts {
-            diff_id,
-            tar_size,
-            disk_size: None,
-            form: self.options.form,
-        };
+        let facts = LayerFacts { diff_id, tar_size, disk_size: None, form: self.options.form };
         let parent_snapshot = parent.snapshot.as_deref();
         let lease = self.options.lease;
         let snapshot = lease.commit_snapshot(new, parent_snapshot, &facts).map_err(store_error)?;

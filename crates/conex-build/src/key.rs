@@ -56,7 +56,9 @@ impl Components {
         for (name, now) in &self.0 {
             match value(earlier, name) {
                 Some(before) if before == *now => {}
-                Some(before) => lines.push(format!("{name} changed: {} → {}", shown(&before), shown(now))),
+                Some(before) => {
+                    lines.push(format!("{name} changed: {} → {}", shown(&before), shown(now)))
+                }
                 None => lines.push(format!("{name} is new: {}", shown(now))),
             }
         }

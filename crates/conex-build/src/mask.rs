@@ -65,7 +65,8 @@ mod tests {
     fn values_are_masked_wherever_pieces_end() {
         let text = b"a hunter2 b hunter22 hunt";
         for cut in 0..text.len() {
-            let mut masker = Masker::new([b"hunter2\n".to_vec(), b"abc".to_vec(), b"hunter22".to_vec()]);
+            let mut masker =
+                Masker::new([b"hunter2\n".to_vec(), b"abc".to_vec(), b"hunter22".to_vec()]);
             let mut shown = masker.push(&text[..cut]);
             shown.extend(masker.push(&text[cut..]));
             shown.extend(masker.finish());

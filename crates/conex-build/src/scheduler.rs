@@ -48,11 +48,16 @@ pub(crate) fn run<R: Clone + Send>(
                 continue;
             };
             let vertex = guard.waiting.remove(position);
-            let known: Vec<(usize, Option<R>)> =
-                inputs[vertex].iter().map(|input| (*input, guard.results[*input].clone())).collect();
+            let known: Vec<(usize, Option<R>)> = inputs[vertex]
+                .iter()
+                .map(|input| (*input, guard.results[*input].clone()))
+                .collect();
             drop(guard);
             let lookup = |index: usize| {
-                known.iter().find(|(input, _)| *input == index).and_then(|(_, result)| result.clone())
+                known
+                    .iter()
+                    .find(|(input, _)| *input == index)
+                    .and_then(|(_, result)| result.clone())
             };
             let result = cancel.check().and_then(|()| work(vertex, &lookup));
             guard = state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -108,7 +113,8 @@ mod tests {
 
     #[test]
     fn first_failure_stops_the_rest_and_is_told() {
-        let inputs: Vec<Vec<usize>> = (0..50).map(|i: usize| i.checked_sub(1).into_iter().collect()).collect();
+        let inputs: Vec<Vec<usize>> =
+            (0..50).map(|i: usize| i.checked_sub(1).into_iter().collect()).collect();
         let cancel = Cancel::default();
         let result = run(&inputs, 3, &cancel, |vertex, _| match vertex {
             7 => Err(Error::unsupported("seven")),

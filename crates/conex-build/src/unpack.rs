@@ -44,8 +44,7 @@ pub fn unpack_layer(
     }
     let new = lease.begin_snapshot().map_err(store_error)?;
     let lower = Stack::new(lower, options.form);
-    let mut target =
-        Target::new(open_layer(&new)?, lower, options.form).map_err(layer_error)?;
+    let mut target = Target::new(open_layer(&new)?, lower, options.form).map_err(layer_error)?;
     let body = source.open(blob).map_err(|error| Error::io(named(), error))?;
     let mut body = VerifyReader::new(body, blob);
     let mut decoder = Decoder::new(&mut body).map_err(failed)?;
@@ -61,12 +60,7 @@ pub fn unpack_layer(
         return Err(Error::io(named(), message));
     }
     drop(target);
-    let facts = LayerFacts {
-        diff_id: got,
-        tar_size,
-        disk_size: None,
-        form: options.form,
-    };
+    let facts = LayerFacts { diff_id: got, tar_size, disk_size: None, form: options.form };
     lease.commit_snapshot(new, parent, &facts).map_err(store_error)
 }
 

@@ -4,8 +4,9 @@
 //! the libraries; a command here reads its arguments, calls them, and shows what came of it.
 
 #![forbid(unsafe_code)]
+// Nobody depends on a program: `pub` here says "for other modules".
+#![allow(unreachable_pub)]
 
-mod archive;
 mod cli;
 mod commands;
 mod error;
@@ -58,7 +59,12 @@ fn show(session: &session::Session, error: &CliError) {
     let palette = session.err_palette();
     if let Some((name, text)) = &error.source_text {
         let source = conex_term::Source { name, text };
-        session.err(conex_term::Findings::new(source, palette).all(&error.findings).trim_end());
+        let findings = conex_term::Findings::new(source, palette);
+        match error.findings.as_slice() {
+            // It says it all.
+            [one] => return session.err(findings.one(one).trim_end()),
+            many => session.err(findings.all(many).trim_end()),
+        }
     }
     let hints = error.hint.as_deref();
     session.err(conex_term::ErrorText::new(palette).render(error, hints).trim_end());

@@ -12,7 +12,11 @@ use crate::settings::variable;
 pub fn auto() -> Mode {
     let text = |name| variable(name).map(|value| value.to_string_lossy().into_owned());
     let is_ci = text("CI").is_some_and(|ci| ci != "false");
-    conex_term::auto_mode(conex_term::is_terminal(std::io::stderr()), text("TERM").as_deref(), is_ci)
+    conex_term::auto_mode(
+        conex_term::is_terminal(std::io::stderr()),
+        text("TERM").as_deref(),
+        is_ci,
+    )
 }
 
 /// Starts to show progress.
@@ -29,4 +33,10 @@ pub fn start(session: &Session, mode: Mode, title: String) -> Progress {
         Arc::new(size),
     );
     Progress::start(mode, Box::new(std::io::stderr()), options)
+}
+
+/// Starts to show a transfer: live on a terminal, else nothing but what is wrong.
+pub fn of_transfer(session: &Session, quiet: bool, title: String) -> Progress {
+    let mode = if quiet { Mode::Quiet } else { auto() };
+    start(session, mode, title)
 }

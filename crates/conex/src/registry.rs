@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use conex_remote::{
-    AuthFile, Client, ClientOptions, CredentialSource, ProcessHelpers, ProxyOptions, RegistriesConf,
-    Roots, Verify,
+    AuthFile, Client, ClientOptions, CredentialSource, ProcessHelpers, ProxyOptions,
+    RegistriesConf, Roots, Verify,
 };
 
 use crate::error::{CliError, Doing as _, Result};
@@ -17,15 +17,17 @@ use crate::settings::variable;
 const FILE_SIZE_MAX: u64 = 4 << 20;
 
 /// Where the system keeps the authorities that it trusts.
-const SYSTEM_ROOTS: [&str; 3] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/cert.pem",
-];
+const SYSTEM_ROOTS: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
 /// A client with everything that this machine knows of registries.
 pub fn client(session: &Session, verify: Verify) -> Result<Client> {
     Ok(Client::new(options(session, verify)?))
+}
+
+/// What `--tls-verify` means.
+pub fn verify(tls_verify: bool) -> Verify {
+    if tls_verify { Verify::Strict } else { Verify::Skip }
 }
 
 fn options(session: &Session, verify: Verify) -> Result<ClientOptions> {
@@ -66,7 +68,9 @@ pub fn auth_files(session: &Session) -> Vec<PathBuf> {
     let home = &session.settings.home;
     let mut files: Vec<PathBuf> = Vec::new();
     files.extend(variable("REGISTRY_AUTH_FILE").map(PathBuf::from));
-    files.extend(variable("XDG_RUNTIME_DIR").map(|dir| PathBuf::from(dir).join("containers/auth.json")));
+    files.extend(
+        variable("XDG_RUNTIME_DIR").map(|dir| PathBuf::from(dir).join("containers/auth.json")),
+    );
     let config = variable("XDG_CONFIG_HOME").map_or_else(|| home.join(".config"), PathBuf::from);
     files.push(config.join("containers/auth.json"));
     files.push(docker_config(session));
@@ -84,9 +88,8 @@ fn auth_file(path: &PathBuf) -> Result<Option<Arc<dyn CredentialSource>>> {
     let file = AuthFile::parse(&bytes).map_err(|error| {
         CliError::because(format!("cannot use the credentials of `{}`", path.display()), error)
     })?;
-    let search_path = variable("PATH").map_or_else(Vec::new, |path| {
-        std::env::split_paths(&path).collect()
-    });
+    let search_path =
+        variable("PATH").map_or_else(Vec::new, |path| std::env::split_paths(&path).collect());
     Ok(Some(Arc::new(file.with_helpers(Arc::new(ProcessHelpers { search_path })))))
 }
 

@@ -1,7 +1,6 @@
 //! What a command works with: the settings, the store (opened when first asked for), and where its
 //! words go.
 
-
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -120,7 +119,11 @@ impl Session {
 
     fn palette(&self, is_terminal: bool) -> Palette {
         let text = |name| variable(name).map(|value| value.to_string_lossy().into_owned());
-        self.settings.color.palette(is_terminal, text("NO_COLOR").as_deref(), text("TERM").as_deref())
+        self.settings.color.palette(
+            is_terminal,
+            text("NO_COLOR").as_deref(),
+            text("TERM").as_deref(),
+        )
     }
 
     /// Writes a result.

@@ -11,7 +11,8 @@ use crate::error::{Doing as _, Result};
 /// at once: what is left running dies with it, what is left lying is found by the next cleaning.
 pub fn cancel_on_signal() -> Result<Arc<Cancel>> {
     let cancel = Arc::new(Cancel::default());
-    let waiter = SignalWaiter::block_terminating().doing(|| "cannot wait for signals".to_owned())?;
+    let waiter =
+        SignalWaiter::block_terminating().doing(|| "cannot wait for signals".to_owned())?;
     let for_thread = cancel.clone();
     // Lives as long as the process; it holds nothing that must be given back.
     std::thread::spawn(move || {

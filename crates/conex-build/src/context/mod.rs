@@ -196,7 +196,8 @@ impl Context {
             if !ignore.is_ignored_in(state, path) {
                 return None;
             }
-            let below = kind == FileKind::Dir && ignore.may_descend(&ignore.enter(state, path), path);
+            let below =
+                kind == FileKind::Dir && ignore.may_descend(&ignore.enter(state, path), path);
             Some(if below { Verdict::Enter } else { Verdict::Skip })
         })
     }
@@ -391,7 +392,8 @@ mod tests {
         let context = context(folder.path(), ".git\nb\n!b/d\ne/*\n", None);
         assert_eq!(paths(&context), ["", "a", "b/d", "e"]);
         let is_seen = |path: &str| context.resolve(Path::new(path)).unwrap().is_some();
-        for (path, seen) in [("a", true), ("b/c", false), ("b/d", true), (".git", false), ("b", true)]
+        for (path, seen) in
+            [("a", true), ("b/c", false), ("b/d", true), (".git", false), ("b", true)]
         {
             assert_eq!(is_seen(path), seen, "{path}");
         }

@@ -230,7 +230,8 @@ mod tests {
     fn a_damaged_cache_is_an_empty_one() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("cache");
-        for damage in [b"".as_slice(), b"other", b"cnxstat3", &[MAGIC.as_slice(), &[255; 40]].concat()]
+        for damage in
+            [b"".as_slice(), b"other", b"cnxstat3", &[MAGIC.as_slice(), &[255; 40]].concat()]
         {
             std::fs::write(&file, damage).unwrap();
             assert!(StatCache::load(&file).records.is_empty());

@@ -22,7 +22,6 @@ use crate::graph::{CopyOp, CopySource, Tree, VertexIndex};
 use crate::key::Components;
 use crate::options::{Fetched, FetchedTree};
 
-
 /// Mode of a file that came from another machine, as Docker has it.
 const FETCHED_MODE: u32 = 0o600;
 
@@ -63,7 +62,8 @@ impl Engine<'_> {
                         Some(checksum) if checksum.len() >= 40 => checksum.clone(),
                         _ => self.options.fetch.git_commit(url)?,
                     };
-                    components.add(format!("repository {url}"), format!("{commit} {keep_git_dir:?}"));
+                    components
+                        .add(format!("repository {url}"), format!("{commit} {keep_git_dir:?}"));
                 }
             }
         }
@@ -487,12 +487,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn fetched(
-        &mut self,
-        url: &str,
-        checksum: Option<&Digest>,
-        unpack: bool,
-    ) -> Result<(), Error> {
+    fn fetched(&mut self, url: &str, checksum: Option<&Digest>, unpack: bool) -> Result<(), Error> {
         let fetched = self.engine.fetch_http(url)?;
         if let Some(wanted) = checksum {
             let got = digest_of_file(&fetched.path)?;

@@ -230,10 +230,11 @@ impl Engine<'_> {
                 let source = self.bind(tree, &bind.source, access, inputs, held)?;
                 Some(Mount { target, source, access })
             }
-            RunMountKind::Cache(cache) => Some(self.cache_mount(cache, tree, target, inputs, held)?),
+            RunMountKind::Cache(cache) => {
+                Some(self.cache_mount(cache, tree, target, inputs, held)?)
+            }
             RunMountKind::Tmpfs(tmpfs) => {
-                let source =
-                    MountSource::Tmpfs { size: tmpfs.size, mode: 0o1777, uid: 0, gid: 0 };
+                let source = MountSource::Tmpfs { size: tmpfs.size, mode: 0o1777, uid: 0, gid: 0 };
                 let access = if tmpfs.read_only { Access::ReadOnly } else { Access::ReadWrite };
                 Some(Mount { target, source, access })
             }
@@ -359,14 +360,8 @@ impl Engine<'_> {
     }
 
     /// Runs the container to its end, showing what it prints. Returns its exit code.
-    fn execute(
-        &self,
-        index: VertexIndex,
-        spec: &ContainerSpec,
-        held: &Held,
-    ) -> Result<u8, Error> {
-        let streams =
-            Streams { stdin: Stream::Null, stdout: Stream::Pipe, stderr: Stream::Pipe };
+    fn execute(&self, index: VertexIndex, spec: &ContainerSpec, held: &Held) -> Result<u8, Error> {
+        let streams = Streams { stdin: Stream::Null, stdout: Stream::Pipe, stderr: Stream::Pipe };
         let mut running =
             conex_exec::spawn(spec, streams, &self.options.exec).map_err(exec_error)?;
         let _watch = self.options.cancel.watch(running.signaller());

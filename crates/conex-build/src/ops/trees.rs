@@ -211,10 +211,13 @@ impl Engine<'_> {
 
 /// The error of a source that is not there.
 pub(crate) fn not_found(source: &Source, pattern: &str) -> Error {
-    let message = format!("`{pattern}` is not in the {}", match source {
-        Source::Context(_) => "build context",
-        Source::Stack(..) => "stage or image that it is copied from",
-    });
+    let message = format!(
+        "`{pattern}` is not in the {}",
+        match source {
+            Source::Context(_) => "build context",
+            Source::Stack(..) => "stage or image that it is copied from",
+        }
+    );
     let error = Error::new(ErrorKind::NotFound, message);
     let path: PathBuf = Path::new(pattern.trim_start_matches('/')).components().collect();
     if let Source::Context(context) = source

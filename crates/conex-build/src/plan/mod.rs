@@ -103,7 +103,8 @@ pub fn plan(options: &PlanOptions<'_>) -> Result<Plan, Error> {
         if options.dockerfile.stages.is_empty() {
             return Err(Error::new(ErrorKind::Dockerfile, "the Dockerfile has no stage"));
         }
-        let stage_name = options.dockerfile.stages.get(target_stage).and_then(|s| s.name.as_deref());
+        let stage_name =
+            options.dockerfile.stages.get(target_stage).and_then(|s| s.name.as_deref());
         let outside = Outside::new(
             options.build_args,
             options.build_platform,
@@ -182,16 +183,18 @@ impl Planner<'_, '_> {
     fn expand_global(&self, word: &conex_dockerfile::Word) -> Result<String, Error> {
         let lookup = |name: &str| self.globals.lookup(&self.outside, name);
         let expander = Expander::new(self.options.dockerfile.escape, &lookup);
-        let expanded =
-            expander.expand_word(&word.raw).map_err(|error| at(word.span, error))?;
+        let expanded = expander.expand_word(&word.raw).map_err(|error| at(word.span, error))?;
         if expanded.text.is_empty() {
             let message = format!("`{}` is empty once its variables are expanded", word.raw);
             let mut diagnostic = Diagnostic::error(word.span, message);
             if let Some(unset) = expanded.unset.first() {
-                diagnostic = diagnostic.with_hint(match did_you_mean(unset, self.globals.names()) {
-                    Some(near) => format!("`{unset}` has no value; did you mean `{near}`?"),
-                    None => format!("give `{unset}` a default before the first FROM (`ARG {unset}=…`)"),
-                });
+                diagnostic =
+                    diagnostic.with_hint(match did_you_mean(unset, self.globals.names()) {
+                        Some(near) => format!("`{unset}` has no value; did you mean `{near}`?"),
+                        None => format!(
+                            "give `{unset}` a default before the first FROM (`ARG {unset}=…`)"
+                        ),
+                    });
             }
             return Err(Error::at(diagnostic));
         }
@@ -313,7 +316,9 @@ fn find_context<'c>(
     let exact = contexts.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
     exact.or_else(|| {
         let wanted = name.parse::<conex_oci::Reference>().ok()?;
-        contexts.iter().find(|(known, _)| known.parse().is_ok_and(|known: conex_oci::Reference| known == wanted))
+        contexts.iter().find(|(known, _)| {
+            known.parse().is_ok_and(|known: conex_oci::Reference| known == wanted)
+        })
     })
 }
 

@@ -102,7 +102,8 @@ impl Planner<'_, '_> {
         for trigger in &triggers {
             let instruction = conex_dockerfile::parse_onbuild(trigger).map_err(|diagnostic| {
                 let span = self.options.dockerfile.stages[index].from.span;
-                let message = format!("trigger `{trigger}` of the base image: {}", diagnostic.message);
+                let message =
+                    format!("trigger `{trigger}` of the base image: {}", diagnostic.message);
                 Error::at(Diagnostic { span: Some(span), message, ..diagnostic })
             })?;
             self.instruction(&mut stage, &instruction)?;
@@ -213,15 +214,16 @@ impl Planner<'_, '_> {
         step: String,
     ) -> Result<(), Error> {
         let platform = stage.platform.clone();
-        let (head, base) = self.image_vertex(name, &platform, span, Some(step)).map_err(|error| {
-            let names = self.options.dockerfile.stages[..stage.index]
-                .iter()
-                .filter_map(|stage| stage.name.as_deref());
-            match did_you_mean(name, names) {
-                Some(near) => error.with_hint(format!("did you mean the stage `{near}`?")),
-                None => error,
-            }
-        })?;
+        let (head, base) =
+            self.image_vertex(name, &platform, span, Some(step)).map_err(|error| {
+                let names = self.options.dockerfile.stages[..stage.index]
+                    .iter()
+                    .filter_map(|stage| stage.name.as_deref());
+                match did_you_mean(name, names) {
+                    Some(near) => error.with_hint(format!("did you mean the stage `{near}`?")),
+                    None => error,
+                }
+            })?;
         stage.head = head;
         stage.config = base.config;
         Ok(())
@@ -432,7 +434,9 @@ impl Planner<'_, '_> {
                 retries,
             } => {
                 let nanoseconds = |duration: &Option<std::time::Duration>| {
-                    duration.map_or(0, |duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
+                    duration.map_or(0, |duration| {
+                        u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+                    })
                 };
                 let mut test = match command {
                     Command::Shell(_) => vec!["CMD-SHELL".to_owned()],
@@ -551,8 +555,7 @@ impl Planner<'_, '_> {
                 }
             };
             let variable_only = matches!(&mount, Mount::Secret(secret) if secret.target.is_none());
-            let target =
-                if variable_only { String::new() } else { absolute(stage.cwd(), &target) };
+            let target = if variable_only { String::new() } else { absolute(stage.cwd(), &target) };
             let from = match &mount {
                 Mount::Bind(bind) => Some(match &bind.from {
                     Some(name) => self.tree(name, stage.index, flag.span)?,

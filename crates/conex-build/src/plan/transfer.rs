@@ -20,10 +20,10 @@ impl Planner<'_, '_> {
             None => Tree::Context(None),
         };
         let expanded = self.transfer(stage, &copy.transfer)?;
-        let paths = expanded.sources.iter().map(|pattern| CopySource::Path {
-            from: from.clone(),
-            pattern: pattern.clone(),
-        });
+        let paths = expanded
+            .sources
+            .iter()
+            .map(|pattern| CopySource::Path { from: from.clone(), pattern: pattern.clone() });
         let sources = paths.chain(expanded.inline.clone()).collect();
         let flags = copy.parents.then(|| "--parents".to_owned());
         let op = self.op(&expanded, &copy.transfer, sources, copy.parents, false);
@@ -56,9 +56,11 @@ impl Planner<'_, '_> {
                 }
             } else if is_http(source) {
                 let checksum = match &checksum {
-                    Some((text, span)) => Some(text.parse().map_err(|error: conex_oci::Error| {
-                        Error::at(Diagnostic::error(*span, error.to_string()))
-                    })?),
+                    Some((text, span)) => {
+                        Some(text.parse().map_err(|error: conex_oci::Error| {
+                            Error::at(Diagnostic::error(*span, error.to_string()))
+                        })?)
+                    }
                     None => None,
                 };
                 let unpack = add.unpack.unwrap_or(false);

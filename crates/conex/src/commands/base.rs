@@ -78,7 +78,8 @@ pub fn run(session: &Session, args: Args) -> Result<()> {
 
 fn from_host(session: &Session, args: &FromHost) -> Result<()> {
     if args.toolset.iter().any(|name| name == "list") {
-        let lines = conex_elf::TOOLSETS.iter().map(|set| format!("{:<10} {}\n", set.name, set.summary));
+        let lines =
+            conex_elf::TOOLSETS.iter().map(|set| format!("{:<10} {}\n", set.name, set.summary));
         return session.out(&lines.collect::<String>());
     }
     if args.programs.is_empty() && args.toolset.is_empty() && args.dir.is_empty() {
@@ -118,7 +119,8 @@ fn from_host(session: &Session, args: &FromHost) -> Result<()> {
     for note in &closure.notes {
         session.err(&format!("note: {note}"));
     }
-    let files = closure.entries.iter().filter(|entry| matches!(entry.kind, EntryKind::File)).count();
+    let files =
+        closure.entries.iter().filter(|entry| matches!(entry.kind, EntryKind::File)).count();
     let size = conex_term::human_size(record.size);
     session.out(&format!("{} {} ({files} files, {size})\n", name.familiar(), record.id.short()))
 }

@@ -9,7 +9,9 @@ use crate::session::Session;
 
 /// Manage what builds leave for the next ones
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  conex builder prune\n  conex cache ls          # what there is")]
+#[command(
+    after_help = "Examples:\n  conex builder prune\n  conex cache ls          # what there is"
+)]
 pub struct Args {
     #[command(subcommand)]
     action: Action,

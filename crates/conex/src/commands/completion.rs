@@ -9,9 +9,11 @@ use crate::session::Session;
 
 /// Print what a shell needs to complete commands and options
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  conex completion bash > ~/.local/share/bash-completion/completions/conex\n  \
+#[command(
+    after_help = "Examples:\n  conex completion bash > ~/.local/share/bash-completion/completions/conex\n  \
     conex completion zsh > ~/.zfunc/_conex\n  \
-    conex completion fish > ~/.config/fish/completions/conex.fish")]
+    conex completion fish > ~/.config/fish/completions/conex.fish"
+)]
 pub struct Args {
     /// The shell
     #[arg(value_enum, value_name = "SHELL")]

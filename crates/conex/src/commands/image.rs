@@ -32,8 +32,10 @@ enum Action {
 ///
 /// Those without a name; with `--all` every image that no running container uses.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  conex image prune\n  conex image prune -a --filter until=24h\n  \
-    conex image prune -af --filter label!=keep")]
+#[command(
+    after_help = "Examples:\n  conex image prune\n  conex image prune -a --filter until=24h\n  \
+    conex image prune -af --filter label!=keep"
+)]
 struct PruneArgs {
     /// Remove images with names too
     #[arg(short, long)]
@@ -68,8 +70,7 @@ fn prune(session: &Session, args: &PruneArgs) -> Result<()> {
     } else {
         "all dangling images"
     };
-    let question =
-        format!("WARNING! This will remove {what}.\nAre you sure you want to continue?");
+    let question = format!("WARNING! This will remove {what}.\nAre you sure you want to continue?");
     let options = PruneOptions {
         images: if args.all { PruneImages::All } else { PruneImages::Dangling },
         until: filters.moment(session, "until")?,

@@ -14,8 +14,10 @@ use crate::session::Session;
 
 /// Make an image of one layer from a tar of a root file system
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  mmdebstrap --variant=minbase bookworm - | conex import - local/debian\n  \
-    conex import rootfs.tar.zst local/base:1 --change 'CMD [\"/bin/sh\"]'")]
+#[command(
+    after_help = "Examples:\n  mmdebstrap --variant=minbase bookworm - | conex import - local/debian\n  \
+    conex import rootfs.tar.zst local/base:1 --change 'CMD [\"/bin/sh\"]'"
+)]
 pub struct Args {
     /// The tar (plain, gzip, zstd, bzip2 or xz); `-` is standard input
     #[arg(value_name = "FILE|-")]

@@ -225,9 +225,9 @@ fn seccomp() -> &'static str {
 }
 
 fn runtimes() -> Value {
-    let found = RUNTIMES.into_iter().filter_map(|name| {
-        find_program(name).map(|path| json!({ "Name": name, "Path": path }))
-    });
+    let found = RUNTIMES
+        .into_iter()
+        .filter_map(|name| find_program(name).map(|path| json!({ "Name": name, "Path": path })));
     // The first is what is used when none is asked for.
     std::iter::once(json!({ "Name": "conex", "Path": "built in" })).chain(found).collect()
 }
@@ -262,15 +262,15 @@ fn operating_system() -> String {
 fn memory() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
-    let kib: Option<u64> = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse().ok());
+    let kib: Option<u64> =
+        line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse().ok());
     kib.unwrap_or_default().saturating_mul(1024)
 }
 
 /// The document for people.
 fn text(value: &Value) -> String {
-    let text = |path: &str| {
-        value.pointer(path).and_then(Value::as_str).unwrap_or("unknown").to_owned()
-    };
+    let text =
+        |path: &str| value.pointer(path).and_then(Value::as_str).unwrap_or("unknown").to_owned();
     let number = |path: &str| value.pointer(path).and_then(Value::as_u64).unwrap_or_default();
     let words = |path: &str| {
         let list = value.pointer(path).and_then(Value::as_array);
@@ -307,7 +307,10 @@ fn text(value: &Value) -> String {
         ("  Copies", copies.to_owned()),
         ("  Images", number("/Images").to_string()),
         ("Containers", format!("as {}: {}", text("/Executor/Mode"), text("/Executor/Reason"))),
-        ("  Overlay", format!("marks in {}, works: {}", text("/Overlay/Marks"), yes("/Overlay/Usable"))),
+        (
+            "  Overlay",
+            format!("marks in {}, works: {}", text("/Overlay/Marks"), yes("/Overlay/Usable")),
+        ),
         ("  Cgroups", text("/Cgroups/Version")),
         ("  Limits", format!("{} (not: {})", words("/Cgroups/Usable"), words("/Cgroups/Unusable"))),
         ("  Seccomp", text("/Seccomp")),

@@ -78,9 +78,8 @@ fn pages() -> Vec<(String, String)> {
     let mut root = Cli::command();
     root.build();
     let mut pages = Vec::new();
-    let mut list = String::from(
-        "# Commands\n\nWritten by `conex __docs` from the help of each command.\n\n",
-    );
+    let mut list =
+        String::from("# Commands\n\nWritten by `conex __docs` from the help of each command.\n\n");
     visit(&root, &mut |command, depth| {
         let name = path(command);
         let file = format!("{}.md", name.replace(' ', "-"));
@@ -159,7 +158,9 @@ fn commands(command: &Command, text: &mut String) {
 
 fn arguments(command: &Command, text: &mut String) {
     let shown = |arg: &&Arg| {
-        !arg.is_hide_set() && !arg.is_global_set() && !["help", "version"].contains(&arg.get_id().as_str())
+        !arg.is_hide_set()
+            && !arg.is_global_set()
+            && !["help", "version"].contains(&arg.get_id().as_str())
     };
     let (positional, options): (Vec<&Arg>, Vec<&Arg>) =
         command.get_arguments().filter(shown).partition(|arg| arg.is_positional());

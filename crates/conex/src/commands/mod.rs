@@ -11,6 +11,8 @@ mod build;
 mod builder;
 mod cache;
 mod completion;
+mod demo;
+mod export;
 mod filters;
 mod history;
 mod image;
@@ -18,10 +20,14 @@ mod images;
 mod import;
 mod info;
 mod inspect;
+mod load;
 mod man;
+mod pull;
+mod push;
 mod removal;
 mod rmi;
 mod run;
+mod save;
 mod shown;
 mod system;
 mod tag;
@@ -37,15 +43,21 @@ pub enum Command {
     Builder(builder::Args),
     Cache(cache::Args),
     Completion(completion::Args),
+    Demo(demo::Args),
+    Export(export::Args),
     History(history::Args),
     Image(image::Args),
     Images(images::Args),
     Import(import::Args),
     Info(info::Args),
     Inspect(inspect::Args),
+    Load(load::Args),
     Man(man::Args),
+    Pull(pull::Args),
+    Push(push::Args),
     Rmi(rmi::Args),
     Run(Box<run::Args>),
+    Save(save::Args),
     System(system::Args),
     Tag(tag::Args),
     /// Show the version of conex
@@ -74,6 +86,12 @@ pub fn run(session: &Session, command: Command) -> Result<()> {
         Command::Run(args) => run::run(session, *args),
         Command::System(args) => system::run(session, args),
         Command::Tag(args) => tag::run(session, args),
+        Command::Demo(args) => demo::run(session, args),
+        Command::Export(args) => export::run(session, args),
+        Command::Load(args) => load::run(session, args),
+        Command::Pull(args) => pull::run(session, args),
+        Command::Push(args) => push::run(session, args),
+        Command::Save(args) => save::run(session, args),
         Command::Version(args) => version::run(session, args),
         Command::Volume(args) => volume::run(session, args),
         Command::Docs(args) => man::docs(session, args),

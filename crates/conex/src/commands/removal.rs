@@ -54,7 +54,10 @@ impl Report {
         let mut names = BTreeMap::new();
         for record in store.images()? {
             let references = record.tags.iter().chain(&record.repo_digests);
-            names.insert(record.id.clone(), references.map(conex_oci::Reference::familiar).collect());
+            names.insert(
+                record.id.clone(),
+                references.map(conex_oci::Reference::familiar).collect(),
+            );
         }
         Ok(Self { names, removed: Removed::default() })
     }

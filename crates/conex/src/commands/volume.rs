@@ -93,7 +93,9 @@ struct ListArgs {
 ///
 /// Those that nobody named; with `--all` the others too. Their content is lost.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  conex volume prune\n  conex volume prune -af --filter label!=keep")]
+#[command(
+    after_help = "Examples:\n  conex volume prune\n  conex volume prune -af --filter label!=keep"
+)]
 struct PruneArgs {
     /// Remove volumes with names too
     #[arg(short, long)]
@@ -128,9 +130,7 @@ struct RemoveArgs {
 pub fn run(session: &Session, args: Args) -> Result<()> {
     match args.action {
         Action::Create(args) => create(session, args),
-        Action::Inspect(args) => {
-            inspect::run_volumes(session, &args.names, args.format.as_deref())
-        }
+        Action::Inspect(args) => inspect::run_volumes(session, &args.names, args.format.as_deref()),
         Action::Ls(args) => list(session, args),
         Action::Prune(args) => prune(session, &args),
         Action::Rm(args) => remove(session, &args),
@@ -151,9 +151,9 @@ fn list(session: &Session, args: ListArgs) -> Result<()> {
     let labels = filters.labels();
     let store = session.store()?;
     let format = args.format.filter(|format| !format.is_empty() && format != "table");
-    let measured = format.as_ref().is_some_and(|text| {
-        text == "json" || text.contains(".Size") || text.contains(".Links")
-    });
+    let measured = format
+        .as_ref()
+        .is_some_and(|text| text == "json" || text.contains(".Size") || text.contains(".Links"));
     let mut rows = Vec::new();
     for volume in store.volumes()? {
         let is_meant = labels.iter().all(|filter| filter.matches(&volume.labels))
@@ -175,10 +175,7 @@ fn list(session: &Session, args: ListArgs) -> Result<()> {
 }
 
 /// Whether one of the values fits, or there is none.
-fn any_or_none<'v>(
-    values: impl Iterator<Item = &'v str>,
-    fits: impl Fn(&str) -> bool,
-) -> bool {
+fn any_or_none<'v>(values: impl Iterator<Item = &'v str>, fits: impl Fn(&str) -> bool) -> bool {
     let mut values = values.peekable();
     values.peek().is_none() || values.any(fits)
 }

@@ -69,6 +69,8 @@ pub struct Shipment<'l> {
     lease: &'l Lease,
     root: Descriptor,
     manifests: BTreeMap<Digest, Vec<u8>>,
+    /// Layers that leave uncompressed: their tar is made while it is read.
+    plain: BTreeMap<Digest, Snapshot>,
 }
 
 impl<'l> Shipment<'l> {
@@ -82,11 +84,12 @@ impl<'l> Shipment<'l> {
             lease,
             root: Descriptor::new(MediaType::Empty, image.clone(), 0),
             manifests: BTreeMap::new(),
+            plain: BTreeMap::new(),
         };
         let chosen = match &shipping.platform {
-            Some(platform) => store.image_for(&record, platform)?.ok_or_else(|| {
-                CliError::new(format!("the image has no platform `{platform}`"))
-            })?,
+            Some(platform) => store
+                .image_for(&record, platform)?
+                .ok_or_else(|| CliError::new(format!("the image has no platform `{platform}`")))?,
             None => record,
         };
         shipment.root = match chosen.kind {
@@ -113,11 +116,46 @@ impl<'l> Shipment<'l> {
         let config = Descriptor::of(MediaType::OciConfig, &config_bytes);
         let mut layers = Vec::new();
         for layer in store.layers(id)? {
-            layers.push(ship_layer(self.lease, &layer, shipping)?);
+            layers.push(self.layer(&layer, shipping)?);
         }
         let mut manifest = Manifest::new(config, layers);
         manifest.annotations.clone_from(&shipping.annotations);
         Ok(self.add(MediaType::OciManifest, manifest.to_bytes()))
+    }
+
+    fn layer(&mut self, layer: &ImageLayer, shipping: &Shipping<'_>) -> Result<Descriptor> {
+        if shipping.compression == Compression::None
+            && (layer.blobs.is_empty() || shipping.force)
+            && let Some(snapshot) = &layer.snapshot
+        {
+            let digest = layer.diff_id.digest().clone();
+            self.plain.insert(digest.clone(), snapshot.clone());
+            let media_type = MediaType::OciLayer(Compression::None);
+            return Ok(Descriptor::new(media_type, digest, snapshot.tar_size()));
+        }
+        ship_layer(self.lease, layer, shipping)
+    }
+
+    /// Everything that the image names, manifests too, children first.
+    pub fn blobs(&self) -> Result<Vec<Descriptor>> {
+        let mut blobs = Vec::new();
+        self.add_blobs(&self.root, &mut blobs)?;
+        Ok(blobs)
+    }
+
+    fn add_blobs(&self, root: &Descriptor, blobs: &mut Vec<Descriptor>) -> Result<()> {
+        let Some(bytes) = self.manifests.get(&root.digest) else { return Ok(()) };
+        if root.media_type.is_index() {
+            for child in Index::parse(bytes)?.manifests {
+                self.add_blobs(&child, blobs)?;
+            }
+        } else {
+            let manifest = Manifest::parse(bytes)?;
+            blobs.push(manifest.config);
+            blobs.extend(manifest.layers);
+        }
+        blobs.push(root.clone());
+        Ok(())
     }
 
     /// The manifest that an image came with, if all that it names is here.
@@ -170,7 +208,20 @@ impl<'l> Shipment<'l> {
 
 impl BlobSource for Shipment<'_> {
     fn open(&self, blob: &Descriptor) -> io::Result<Box<dyn Read + Send>> {
-        BlobSource::open(self.lease, blob)
+        if let Some(bytes) = self.manifests.get(&blob.digest) {
+            return Ok(Box::new(io::Cursor::new(bytes.clone())));
+        }
+        let Some(snapshot) = self.plain.get(&blob.digest).cloned() else {
+            return BlobSource::open(self.lease, blob);
+        };
+        let (reader, writer) = io::pipe()?;
+        let mut writer = io::BufWriter::with_capacity(256 << 10, writer);
+        // Ends with the last byte, or when nobody reads any more. What goes wrong shows on the
+        // other side: the tar does not have the digest that was promised.
+        std::thread::spawn(move || {
+            let _ = write_tar(&snapshot, &mut writer, None);
+        });
+        Ok(Box::new(reader))
     }
 }
 
@@ -223,7 +274,8 @@ pub fn pack(lease: &Lease, snapshot: &Snapshot, shipping: &Shipping<'_>) -> Resu
     write_tar(snapshot, &mut encoder, shipping.cancelled)?;
     let (writer, encoded) = encoder.finish().map_err(failed)?;
     if encoded.diff_id.as_ref() != Some(snapshot.diff_id()) {
-        let message = format!("the files of the layer `{}` are not what they were", snapshot.diff_id());
+        let message =
+            format!("the files of the layer `{}` are not what they were", snapshot.diff_id());
         return Err(CliError::new(message).with_hint("`conex system check` says what changed"));
     }
     let media_type = MediaType::OciLayer(shipping.compression);

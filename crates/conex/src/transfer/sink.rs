@@ -38,12 +38,14 @@ impl<'l> StoreSink<'l> {
         let config_bytes = self.lease.store().read_blob(&manifest.config.digest)?;
         let config = ImageConfig::parse(&config_bytes)?;
         if config.rootfs.diff_ids.len() != manifest.layers.len() {
-            let message = format!("`{}` has not as many layers as its config says", descriptor.digest);
+            let message =
+                format!("`{}` has not as many layers as its config says", descriptor.digest);
             return Err(CliError::new(message));
         }
         for (diff_id, layer) in config.rootfs.diff_ids.iter().zip(&manifest.layers) {
             if layer.media_type.layer_compression().is_none() {
-                let message = format!("a layer of `{}` is `{}`", descriptor.digest, layer.media_type);
+                let message =
+                    format!("a layer of `{}` is `{}`", descriptor.digest, layer.media_type);
                 return Err(CliError::new(message)
                     .with_hint("this is no container image, but an artifact of another kind"));
             }

@@ -141,7 +141,7 @@ pub(super) fn open_named(session: &Session, given: &[String], lease: &Lease) -> 
         } else if let Some(target) = source.strip_prefix("target:") {
             NamedContext::Target(target.to_owned())
         } else if let Some(layout) = source.strip_prefix("oci-layout://") {
-            let record = crate::transfer::load_layout(session, lease, layout)?;
+            let record = crate::transfer::load_layout(lease, layout)?;
             NamedContext::Image(record.id.to_string())
         } else {
             let folder = open_source(session, source, lease)?;
@@ -296,7 +296,8 @@ pub fn lowercase_neighbour(path: &Path) -> Option<PathBuf> {
         let found = found.to_string_lossy().to_lowercase();
         found == name || found == "containerfile"
     };
-    entries.filter_map(|entry| entry.ok()).map(|entry| entry.path()).find(|found| {
-        found.file_name().is_some_and(same)
-    })
+    entries
+        .filter_map(|entry| entry.ok())
+        .map(|entry| entry.path())
+        .find(|found| found.file_name().is_some_and(same))
 }

@@ -50,7 +50,9 @@ impl Fetch for Fetcher {
             return Err(Error::new(ErrorKind::NotFound, format!("`{url}` gave no content")));
         };
         let path = folder.join("download");
-        let failed = |error: std::io::Error| Error::new(ErrorKind::Io, format!("cannot get `{url}`")).caused_by(error);
+        let failed = |error: std::io::Error| {
+            Error::new(ErrorKind::Io, format!("cannot get `{url}`")).caused_by(error)
+        };
         let mut file = std::fs::File::create(&path).map_err(failed)?;
         std::io::copy(&mut body, &mut file).map_err(failed)?;
         Ok(conex_build::Fetched { path, name: name(&head, url) })
@@ -124,7 +126,8 @@ impl Fetch for Fetcher {
 
 /// A folder of a repository that no link leads out of.
 fn below(tree: &Path, sub: &str) -> Result<PathBuf, Error> {
-    let missing = || Error::new(ErrorKind::NotFound, format!("the repository has no folder `{sub}`"));
+    let missing =
+        || Error::new(ErrorKind::NotFound, format!("the repository has no folder `{sub}`"));
     let (tree, path) = (tree.canonicalize(), tree.join(sub.trim_start_matches('/')).canonicalize());
     let (tree, path) = (tree.map_err(|_| missing())?, path.map_err(|_| missing())?);
     if !path.starts_with(&tree) || !path.is_dir() {
@@ -175,8 +178,7 @@ impl GitSource {
         if remote.starts_with('-') {
             return Err(wrong("it begins like an option".to_owned()));
         }
-        let mut source =
-            Self { remote: remote.to_owned(), submodules: true, ..Self::default() };
+        let mut source = Self { remote: remote.to_owned(), submodules: true, ..Self::default() };
         if let Some(fragment) = fragment {
             let (reference, folder) = fragment.split_once(':').unwrap_or((fragment, ""));
             source.reference = Some(reference.to_owned()).filter(|text| !text.is_empty());
@@ -242,13 +244,21 @@ mod tests {
         let parsed = |url| GitSource::parse(url).unwrap();
         let source = parsed("https://example.com/a.git#v1:docs");
         assert_eq!(source.remote, "https://example.com/a.git");
-        assert_eq!((source.reference.as_deref(), source.folder.as_deref()), (Some("v1"), Some("docs")));
-        let source = parsed("https://example.com/a.git?branch=x&subdir=y&keep-git-dir=1&submodules=0");
+        assert_eq!(
+            (source.reference.as_deref(), source.folder.as_deref()),
+            (Some("v1"), Some("docs"))
+        );
+        let source =
+            parsed("https://example.com/a.git?branch=x&subdir=y&keep-git-dir=1&submodules=0");
         assert_eq!((source.reference.as_deref(), source.folder.as_deref()), (Some("x"), Some("y")));
         assert_eq!((source.keep_git_dir, source.submodules), (Some(true), false));
         assert_eq!(parsed("git@example.com:a/b.git").remote, "git@example.com:a/b.git");
-        for wrong in ["https://h/a.git?x=1", "https://h/a.git?tag=a#b", "--upload-pack=x", "https://h/a.git#-x"]
-        {
+        for wrong in [
+            "https://h/a.git?x=1",
+            "https://h/a.git?tag=a#b",
+            "--upload-pack=x",
+            "https://h/a.git#-x",
+        ] {
             assert!(GitSource::parse(wrong).is_err(), "{wrong}");
         }
     }

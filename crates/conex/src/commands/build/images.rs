@@ -68,7 +68,10 @@ impl BaseImages<'_> {
     ) -> Result<BaseImage, Error> {
         let store_ref = self.lease.store();
         let chosen = store_ref.image_for(record, platform).map_err(store)?.ok_or_else(|| {
-            Error::new(ErrorKind::NotFound, format!("the image `{name}` is not there for `{platform}`"))
+            Error::new(
+                ErrorKind::NotFound,
+                format!("the image `{name}` is not there for `{platform}`"),
+            )
         })?;
         if !self.lease.hold_image(&chosen.id).map_err(store)? {
             let message = format!("the image `{name}` was removed just now");

@@ -123,8 +123,9 @@ pub fn ssh(given: &[String]) -> Result<BTreeMap<String, PathBuf>> {
             .file_type();
         if !kind.is_socket() {
             let message = format!("`{}` is no socket of an SSH agent", socket.display());
-            return Err(CliError::new(message)
-                .with_hint("load the key into an agent and give its socket: keys are not passed on"));
+            return Err(CliError::new(message).with_hint(
+                "load the key into an agent and give its socket: keys are not passed on",
+            ));
         }
         agents.insert(id.to_owned(), absolute(&socket));
     }

@@ -36,9 +36,11 @@ use outputs::Output;
 /// The context is a folder, a git URL, an http(s) URL of a tar, or `-` for a tar (or a Dockerfile)
 /// on standard input. The image goes straight into the store: nothing is sent or loaded.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  conex build -t app .\n  conex build -f build/Dockerfile --target test .\n  \
+#[command(
+    after_help = "Examples:\n  conex build -t app .\n  conex build -f build/Dockerfile --target test .\n  \
     conex build --secret id=token,src=token.txt --build-arg VERSION=1.4 -t app:1.4 .\n  \
-    conex build -o type=oci,dest=app.tar .\n  conex build --explain -t app .     # why did a step run again?")]
+    conex build -o type=oci,dest=app.tar .\n  conex build --explain -t app .     # why did a step run again?"
+)]
 pub struct Args {
     /// The build context
     #[arg(value_name = "CONTEXT")]
@@ -256,11 +258,7 @@ fn check(session: &Session, warnings: &[Diagnostic], source: &(String, String)) 
     Err(CliError::exit(crate::error::FAILED))
 }
 
-fn lint(
-    args: &Args,
-    dockerfile: &Dockerfile,
-    main: &contexts::Main,
-) -> Result<Vec<Diagnostic>> {
+fn lint(args: &Args, dockerfile: &Dockerfile, main: &contexts::Main) -> Result<Vec<Diagnostic>> {
     let build_args = parse::build_args(&args.build_arg)?;
     let platforms = parse::platforms(&args.platform, &Platform::host())?;
     let options = conex_lint::CheckOptions {
@@ -358,7 +356,7 @@ fn build(
     let ssh = inputs::ssh(&args.ssh)?;
     let cancel = crate::signals::cancel_on_signal()?;
     let fetcher = fetch::Fetcher::new(session);
-    let cache_from = outputs::open_caches(session, lease, &args.cache_from, reporter)?;
+    let cache_from = outputs::open_caches(session, &args.cache_from, reporter)?;
     let on_failure = |spec: &conex_exec::ContainerSpec| inputs::shell(session, &progress, spec);
     let options = BuildOptions {
         lease,
@@ -399,7 +397,6 @@ fn build(
         }
     };
     let annotations = parse::pairs("--annotation", &args.annotation)?;
-    let exporter = outputs::Exporter { session, options: &options, tags: &tags, annotations, epoch };
     let record = if outputs.iter().any(Output::keeps_image) {
         let record = conex_build::keep(&outcome, &options)?;
         for tag in &tags {
@@ -408,6 +405,13 @@ fn build(
         Some(record)
     } else {
         None
+    };
+    let exporter = outputs::Exporter {
+        session,
+        options: &options,
+        tags: &tags,
+        annotations,
+        kept: record.as_ref().map(|record| record.id.clone()),
     };
     for output in &outputs {
         exporter.export(output, &outcome)?;
@@ -525,4 +529,3 @@ struct Named {
     names: BTreeMap<String, NamedContext>,
     folders: BTreeMap<String, Arc<Context>>,
 }
-

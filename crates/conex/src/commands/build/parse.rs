@@ -15,7 +15,9 @@ pub fn build_args(given: &[String]) -> Result<BTreeMap<String, String>> {
     let mut args = BTreeMap::new();
     for text in given {
         match text.split_once('=') {
-            Some(("", _)) => return Err(CliError::usage(format!("`--build-arg {text}` has no name"))),
+            Some(("", _)) => {
+                return Err(CliError::usage(format!("`--build-arg {text}` has no name")));
+            }
             Some((name, value)) => {
                 args.insert(name.to_owned(), value.to_owned());
             }
@@ -150,9 +152,9 @@ pub fn allows(given: &[String], entitlement: &str) -> Result<bool> {
 pub fn fields(option: &str, text: &str, known: &[&str]) -> Result<BTreeMap<String, String>> {
     let mut fields = BTreeMap::new();
     for part in text.split(',') {
-        let (key, value) = part.split_once('=').ok_or_else(|| {
-            CliError::usage(format!("`{option} {text}`: `{part}` has no value"))
-        })?;
+        let (key, value) = part
+            .split_once('=')
+            .ok_or_else(|| CliError::usage(format!("`{option} {text}`: `{part}` has no value")))?;
         let key = key.trim().to_ascii_lowercase();
         if !known.contains(&key.as_str()) {
             let error = CliError::usage(format!("`{option} {text}`: `{key}` is not known"));

@@ -74,8 +74,10 @@ struct ListArgs {
 
 /// Remove results of steps and cache mounts
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  conex cache rm /root/.cache/pip\n  conex cache rm 3f2a91c0b7de\n  \
-    conex builder prune -a      # everything")]
+#[command(
+    after_help = "Examples:\n  conex cache rm /root/.cache/pip\n  conex cache rm 3f2a91c0b7de\n  \
+    conex builder prune -a      # everything"
+)]
 struct RemoveArgs {
     /// The ID of a cache mount, or the ID (or its beginning) of a result, as `conex cache ls`
     /// shows them

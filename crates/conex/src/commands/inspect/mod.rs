@@ -192,12 +192,7 @@ fn any(store: &Store, name: &str, kind: Option<Kind>, sizes: Sizes) -> Result<Do
     }
 }
 
-fn image(
-    store: &Store,
-    name: &str,
-    platform: Option<&Platform>,
-    sizes: Sizes,
-) -> Result<Document> {
+fn image(store: &Store, name: &str, platform: Option<&Platform>, sizes: Sizes) -> Result<Document> {
     let record = store.resolve(name)?;
     image::document(store, &record, platform, sizes == Sizes::Measured)
 }

@@ -6,8 +6,8 @@ mod streams;
 use std::path::{Path, PathBuf};
 
 use conex_exec::{
-    Access, ContainerSpec, Durability, ExecOptions, HostPath, Mount, Network,
-    Overlay, OverlayFlavour, Pid1, Privileges, Resources, Rootfs, Seccomp, Upper,
+    Access, ContainerSpec, Durability, ExecOptions, HostPath, Mount, Network, Overlay,
+    OverlayFlavour, Pid1, Privileges, Resources, Rootfs, Seccomp, Upper,
 };
 use conex_layer::{Flavor, Stack};
 use conex_oci::{ImageConfig, Platform};
@@ -24,9 +24,12 @@ use crate::session::Session;
 /// code is the command's; 125 if the container could not be set up, 126 if the command cannot be
 /// run, 127 if it is not there.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  conex run --rm app\n  conex run --rm -it app sh\n  \
+#[command(
+    disable_help_flag = true,
+    after_help = "Examples:\n  conex run --rm app\n  conex run --rm -it app sh\n  \
     conex run --rm -v \"$PWD\":/src:ro -w /src -u 1000 app make test\n  \
-    conex run --rm --network none --read-only --cap-drop ALL app")]
+    conex run --rm --network none --read-only --cap-drop ALL app"
+)]
 pub struct Args {
     /// The image
     #[arg(value_name = "IMAGE")]
@@ -187,19 +190,13 @@ fn start(session: &Session, args: &Args) -> Result<u8> {
     let changes = lease.begin_snapshot()?;
     let mut used = mounts::Used::new(crate::transfer::form(session)?);
     let spec = container(session, args, &lease, &config, stack.as_ref(), &changes, &mut used)?;
-    let options = ExecOptions {
-        runtime: parse::runtime(args.runtime.as_deref())?,
-        ..ExecOptions::default()
-    };
+    let options =
+        ExecOptions { runtime: parse::runtime(args.runtime.as_deref())?, ..ExecOptions::default() };
     streams::attach(&spec, args.interactive, args.tty, &options)
 }
 
 /// Finds the image, and brings its layers into the store if they are not there.
-fn image(
-    session: &Session,
-    args: &Args,
-    lease: &Lease,
-) -> Result<(ImageConfig, Option<Snapshot>)> {
+fn image(session: &Session, args: &Args, lease: &Lease) -> Result<(ImageConfig, Option<Snapshot>)> {
     let store = lease.store();
     let platform: Platform = match &args.platform {
         Some(text) => text.parse()?,
@@ -221,8 +218,7 @@ fn image(
             let mode = crate::progress::auto();
             let title = format!("Pulling {}", args.image);
             let progress = crate::progress::start(session, mode, title);
-            let pulled =
-                crate::transfer::pull(session, lease, &reference, &platform, &progress);
+            let pulled = crate::transfer::pull(session, lease, &reference, &platform, &progress);
             progress.finish()?;
             pulled?
         }
@@ -365,7 +361,9 @@ fn environment(args: &Args, config: &ImageConfig) -> Result<Vec<String>> {
         let text = std::fs::read_to_string(file)
             .doing(|| format!("cannot read the variables of `{}`", file.display()))?;
         let lines = text.lines().map(str::trim_start);
-        given.extend(lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned));
+        given.extend(
+            lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned),
+        );
     }
     given.extend(args.env.iter().cloned());
     for pair in given {
@@ -404,7 +402,10 @@ fn resources(args: &Args) -> Result<Resources> {
         cpu_nanos: args.cpus.as_deref().map(parse::cpus).transpose()?,
         cpuset_cpus: args.cpuset_cpus.clone(),
         // A number below 1 is no limit, as in Docker.
-        pids: args.pids_limit.and_then(|limit| u64::try_from(limit).ok()).filter(|limit| *limit > 0),
+        pids: args
+            .pids_limit
+            .and_then(|limit| u64::try_from(limit).ok())
+            .filter(|limit| *limit > 0),
         ulimits: parse::ulimits(&args.ulimit)?,
         cgroup_parent: args.cgroup_parent.clone(),
         ..Resources::default()

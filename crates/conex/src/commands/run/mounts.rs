@@ -153,8 +153,17 @@ fn fill(stack: &Stack, target: &str, path: &Path, form: Form) -> Result<()> {
 /// `--mount type=…`.
 fn mount_option(lease: &Lease, stack: &Stack, text: &str, used: &mut Used) -> Result<Mount> {
     let known = [
-        "type", "source", "src", "target", "dst", "destination", "readonly", "ro", "tmpfs-size",
-        "tmpfs-mode", "volume-nocopy",
+        "type",
+        "source",
+        "src",
+        "target",
+        "dst",
+        "destination",
+        "readonly",
+        "ro",
+        "tmpfs-size",
+        "tmpfs-mode",
+        "volume-nocopy",
     ];
     // `readonly` may stand alone.
     let spelled: Vec<String> = text
@@ -177,8 +186,9 @@ fn mount_option(lease: &Lease, stack: &Stack, text: &str, used: &mut Used) -> Re
             let source = source.ok_or_else(|| wrong("a bind mount needs a source"))?;
             let path = absolute(Path::new(source));
             if !path.exists() {
-                return Err(wrong(&format!("`{source}` is not there"))
-                    .with_code(crate::error::RUN_FAILED));
+                return Err(
+                    wrong(&format!("`{source}` is not there")).with_code(crate::error::RUN_FAILED)
+                );
             }
             Ok(Mount::bind(HostPath::from(path), target, access))
         }

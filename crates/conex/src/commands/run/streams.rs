@@ -45,8 +45,7 @@ fn with_terminal(spec: &ContainerSpec, interactive: bool, options: &ExecOptions)
     let mut spec = spec.clone();
     spec.terminal = Some(size(std::io::stdout()));
     let forwarder = crate::signals::Forwarder::block()?;
-    let mut running =
-        conex_exec::spawn(&spec, Streams::default(), options).map_err(failed)?;
+    let mut running = conex_exec::spawn(&spec, Streams::default(), options).map_err(failed)?;
     notes(&running);
     forwarder.forward_to(running.signaller());
     let Some(terminal) = running.terminal.take() else {
@@ -109,7 +108,9 @@ fn pump(mut terminal: std::fs::File, interactive: bool, mut tick: impl FnMut()) 
             match terminal.read(&mut buffer) {
                 // The last program in the container closed the terminal.
                 Ok(0) => return Ok(()),
-                Err(error) if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
+                Err(error)
+                    if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) =>
+                {
                     return Ok(());
                 }
                 Err(error) => return Err(CliError::because(act(), error)),

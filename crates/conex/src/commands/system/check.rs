@@ -15,8 +15,10 @@ use crate::session::Session;
 /// damaged, rebuilds what can be rebuilt, and says what was lost; nobody else may use the store
 /// meanwhile.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  conex system check\n  conex system check --depth rows   # quick\n  \
-    conex system check --repair")]
+#[command(
+    after_help = "Examples:\n  conex system check\n  conex system check --depth rows   # quick\n  \
+    conex system check --repair"
+)]
 pub struct Args {
     /// How closely to look: whether rows and files belong together, the bytes of all blobs too, or
     /// the files of all layers too
@@ -103,7 +105,8 @@ fn check(session: &Session, depth: Depth) -> Result<Outcome> {
 }
 
 fn unreadable(error: &conex_store::Error) -> Outcome {
-    let why = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
+    let why =
+        std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
     Outcome { damage: vec![Damage::Database(why)], ..Outcome::default() }
 }
 
@@ -112,8 +115,7 @@ fn repair(session: &Session) -> Result<Outcome> {
     session.privileges()?;
     let mut progress = Progress::new();
     let options = session.store_options();
-    let repaired =
-        Store::repair(&session.settings.root, options, &mut |step| progress.show(&step));
+    let repaired = Store::repair(&session.settings.root, options, &mut |step| progress.show(&step));
     progress.end();
     let report = repaired?;
     Ok(Outcome {

@@ -4,9 +4,9 @@ use conex_store::{DiskUsage, ImageKind, Store, Usage};
 use conex_term::human_size;
 use serde_json::{Value, json};
 
+use crate::commands::cache;
 use crate::commands::images::Listing;
 use crate::commands::shown::{self, Length};
-use crate::commands::cache;
 use crate::error::Result;
 use crate::session::Session;
 
@@ -116,8 +116,7 @@ fn verbose(session: &Session, store: &Store, format: Option<&str>) -> Result<()>
 
 /// A row a name, without the single images of an index: they are in the index's size.
 fn image_rows(session: &Session, store: &Store) -> Result<Vec<Value>> {
-    let listing =
-        Listing { session, store, length: Length::Short, digests: false, sharing: true };
+    let listing = Listing { session, store, length: Length::Short, digests: false, sharing: true };
     let mut rows = Vec::new();
     for record in store.images()? {
         if record.in_index && record.tags.is_empty() && record.kind == ImageKind::Image {

@@ -18,8 +18,10 @@ use crate::session::Session;
 /// running container uses, the whole build cache and the cache mounts. `--max-used-space` takes
 /// from build cache and cache mounts only what was used longest ago, until the store fits.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  conex system prune\n  conex system prune -f --max-used-space 20GB\n  \
-    conex system prune -af --volumes --filter until=168h")]
+#[command(
+    after_help = "Examples:\n  conex system prune\n  conex system prune -f --max-used-space 20GB\n  \
+    conex system prune -af --volumes --filter until=168h"
+)]
 pub struct Args {
     /// Remove images with names, the whole build cache and the cache mounts too
     #[arg(short, long)]
