@@ -9,6 +9,8 @@ mod run;
 
 use conex_report::{Diagnostic, Span};
 
+pub(crate) use from::as_far_as_understood;
+
 use crate::ast::{Command, Heredoc, Kind, Word};
 use crate::diag;
 use crate::flags::{Flags, Known};
@@ -25,6 +27,9 @@ pub(crate) struct Reading<'r, 'l> {
     pub(crate) heredocs: &'r [Heredoc],
     pub(crate) diagnostics: &'r mut Vec<Diagnostic>,
 }
+
+/// The reading cannot go on, and the diagnostics say why.
+pub(crate) struct Said;
 
 /// Reads one instruction; `None` if it cannot be used, and then the reason has been said.
 pub(crate) fn read(
@@ -97,34 +102,34 @@ impl<'l> Reading<'_, 'l> {
         Some(args)
     }
 
-    /// The JSON form, or `None` for the plain one.
-    pub(crate) fn json(&mut self, args: Part<'_>) -> Option<Vec<Word>> {
+    /// The JSON form, or `Ok(None)` for the plain one.
+    pub(crate) fn json(&mut self, args: Part<'_>) -> Result<Option<Vec<Word>>, Said> {
         match json::parse(args) {
-            Form::Plain => None,
-            Form::Strings(words) => Some(words),
+            Form::Plain => Ok(None),
+            Form::Strings(words) => Ok(Some(words)),
             Form::Mixed => {
                 self.error(diag::mixed_json(args.span(), &self.name));
-                Some(Vec::new())
+                Err(Said)
             }
         }
     }
 
     /// A command in either form.
-    pub(crate) fn command(&mut self, args: Part<'_>) -> Command {
-        match self.json(args) {
+    pub(crate) fn command(&mut self, args: Part<'_>) -> Result<Command, Said> {
+        Ok(match self.json(args)? {
             Some(words) => Command::Exec(words),
             None => Command::Shell(args.word()),
-        }
+        })
     }
 
     /// Words in the JSON form or cut at blanks, and whether it was JSON.
-    pub(crate) fn words(&mut self, args: Part<'_>) -> (Vec<Word>, bool) {
-        match self.json(args) {
+    pub(crate) fn words(&mut self, args: Part<'_>) -> Result<(Vec<Word>, bool), Said> {
+        Ok(match self.json(args)? {
             Some(words) => (words, true),
             None => {
                 let words = statement::blank_separated(args);
-                (words.iter().map(super::source::Part::word).collect(), false)
+                (words.iter().map(Part::word).collect(), false)
             }
-        }
+        })
     }
 }

@@ -7,13 +7,13 @@ use crate::instruction;
 use crate::limits::{DIAGNOSTIC_COUNT_MAX, DOCKERFILE_SIZE_MAX, INSTRUCTION_COUNT_MAX};
 use crate::lines::{RawInstruction, Reader};
 use crate::source::Source;
-use crate::{diag, stages};
+use crate::{diag, stages, statement};
 
 /// Reads a Dockerfile. A mistake never stops the reading: the diagnostics hold all of them, in the
 /// order of the file, and the tree holds everything that could be understood.
 ///
 /// Build the tree only if no diagnostic is an error: instructions that were not understood are
-/// missing from it.
+/// missing from it, and a `FROM` that was not is there with what could be made of it.
 pub fn parse(text: &[u8]) -> (Dockerfile, Vec<Diagnostic>) {
     if text.len() > DOCKERFILE_SIZE_MAX {
         let start = Span::new((1, 1), (1, 1));
@@ -37,8 +37,8 @@ pub fn parse(text: &[u8]) -> (Dockerfile, Vec<Diagnostic>) {
         read_instruction(raw, &source, &mut reader, &mut tree);
     }
     let Reader { escape, directives, comments, mut diagnostics, .. } = reader;
-    let Tree { global_args, stages, saw_from, .. } = tree;
-    if !saw_from {
+    let Tree { global_args, stages } = tree;
+    if stages.is_empty() {
         let end = source.position(source.text().trim_end().len());
         diagnostics.push(diag::no_stage(Span { start: end, end }));
     }
@@ -90,9 +90,6 @@ pub fn parse_onbuild(trigger: &str) -> Result<Instruction, Diagnostic> {
 struct Tree {
     global_args: Vec<Instruction>,
     stages: Vec<Stage>,
-    saw_from: bool,
-    /// A `FROM` was not understood: what follows belongs to a stage that is not in the tree.
-    in_broken_stage: bool,
 }
 
 fn read_instruction(
@@ -102,11 +99,12 @@ fn read_instruction(
     tree: &mut Tree,
 ) {
     let whole = raw.line.whole();
-    let kind = instruction::read(whole, reader.escape, &raw.heredocs, &mut reader.diagnostics);
-    let keyword = whole.text().split_whitespace().next().unwrap_or("").to_ascii_uppercase();
-    if keyword == "FROM" {
-        tree.saw_from = true;
-        tree.in_broken_stage = kind.is_none();
+    let mut kind = instruction::read(whole, reader.escape, &raw.heredocs, &mut reader.diagnostics);
+    let statement = statement::split(whole, reader.escape);
+    if statement.keyword.text().eq_ignore_ascii_case("FROM") {
+        // A stage with a mistake in its first line is a stage: what follows belongs to it, and
+        // the numbers of the others must stay right.
+        kind = kind.or_else(|| Some(Kind::From(instruction::as_far_as_understood(&statement))));
     }
     let Some(instruction) = finish(raw, source, kind) else { return };
     match &instruction.kind {
@@ -122,7 +120,6 @@ fn read_instruction(
             };
             tree.stages.push(stage);
         }
-        _ if tree.in_broken_stage => {}
         kind => match tree.stages.last_mut() {
             Some(stage) => {
                 stage.span.end = instruction.span.end;

@@ -78,7 +78,7 @@ pub(super) fn expose(reading: &mut Reading<'_, '_>) -> Option<Kind> {
 pub(super) fn volume(reading: &mut Reading<'_, '_>) -> Option<Kind> {
     reading.flags(&[]);
     let args = reading.arguments("a path")?;
-    let (mut words, _) = reading.words(args);
+    let (mut words, _) = reading.words(args).ok()?;
     if words.is_empty() {
         reading.error(diag::needs_arguments(args.span(), "VOLUME", "a path"));
     }

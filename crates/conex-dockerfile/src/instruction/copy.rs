@@ -51,7 +51,7 @@ fn transfer(reading: &mut Reading<'_, '_>, flags: &mut Flags) -> Option<Transfer
     check_plain(reading, chown.as_ref(), |text| Owner::parse(text).map(drop));
     check_plain(reading, chmod.as_ref(), |text| Mode::parse(text).map(drop));
     let args = reading.arguments("a source and a target")?;
-    let (mut words, json) = reading.words(args);
+    let (mut words, json) = reading.words(args).ok()?;
     let target = words.pop();
     let Some(target) = target.filter(|_| !words.is_empty()) else {
         let name = reading.name.clone();

@@ -4,7 +4,8 @@ use super::Reading;
 use crate::ast::{From, Kind};
 use crate::diag;
 use crate::flags::{Known, Shape};
-use crate::statement::blank_separated;
+use crate::source::Part;
+use crate::statement::{Statement, blank_separated};
 
 pub(super) fn from(reading: &mut Reading<'_, '_>) -> Option<Kind> {
     let platform = reading.flags(&[Known("platform", Shape::Value)]).take("platform");
@@ -27,6 +28,16 @@ pub(super) fn from(reading: &mut Reading<'_, '_>) -> Option<Kind> {
         reading.error(diag::bad_stage_name(name));
     }
     Some(Kind::From(From { base, platform, as_keyword, name }))
+}
+
+/// What can be made of a `FROM` with mistakes in it.
+pub(crate) fn as_far_as_understood(statement: &Statement<'_>) -> From {
+    let words: Vec<_> = blank_separated(statement.args).iter().map(Part::word).collect();
+    let mut words = words.into_iter();
+    let base = words.next().unwrap_or_else(|| statement.args.word());
+    let as_keyword = words.next().filter(|word| word.raw.eq_ignore_ascii_case("as"));
+    let name = as_keyword.as_ref().and_then(|_| words.next());
+    From { base, platform: None, as_keyword, name }
 }
 
 /// A letter, then letters, digits, `-`, `_` and `.`; case does not matter.

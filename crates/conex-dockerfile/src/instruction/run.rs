@@ -32,7 +32,7 @@ pub(super) fn run(reading: &mut Reading<'_, '_>) -> Option<Kind> {
     let mounts = flags.take_all("mount");
     let mounts = mounts.iter().filter_map(|word| mount(reading, word)).collect();
     let args = reading.arguments("a command")?;
-    let command = reading.command(args);
+    let command = reading.command(args).ok()?;
     if matches!(&command, Command::Exec(words) if words.is_empty()) {
         reading.error(diag::needs_arguments(args.span(), "RUN", "a command"));
     }
@@ -80,13 +80,13 @@ fn one_of<T: Copy + Default>(
 pub(super) fn command(reading: &mut Reading<'_, '_>) -> Option<Command> {
     reading.flags(&[]);
     let args = reading.arguments("a command (an empty array, `[]`, clears it)")?;
-    Some(reading.command(args))
+    reading.command(args).ok()
 }
 
 pub(super) fn shell(reading: &mut Reading<'_, '_>) -> Option<Kind> {
     reading.flags(&[]);
     let args = reading.arguments("a JSON array")?;
-    match reading.json(args) {
+    match reading.json(args).ok()? {
         None => {
             reading.error(diag::shell_not_json(args.span()));
             None
@@ -121,7 +121,7 @@ pub(super) fn healthcheck(reading: &mut Reading<'_, '_>) -> Option<Kind> {
             Some(Kind::Healthcheck(Healthcheck::None))
         }
         "CMD" => {
-            let command = reading.command(rest);
+            let command = reading.command(rest).ok()?;
             let empty = match &command {
                 Command::Shell(word) => word.raw.is_empty(),
                 Command::Exec(words) => words.is_empty(),

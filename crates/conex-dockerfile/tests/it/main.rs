@@ -1,0 +1,10 @@
+//! The Dockerfile language, through its public API.
+
+mod diagnostics;
+mod expansion;
+mod ignoring;
+mod instructions;
+mod limits;
+mod mounts;
+mod properties;
+mod structure;
