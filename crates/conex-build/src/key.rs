@@ -57,7 +57,7 @@ impl Components {
             match value(earlier, name) {
                 Some(before) if before == *now => {}
                 Some(before) => {
-                    lines.push(format!("{name} changed: {} → {}", shown(&before), shown(now)))
+                    lines.push(format!("{name} changed: {} → {}", shown(&before), shown(now)));
                 }
                 None => lines.push(format!("{name} is new: {}", shown(now))),
             }

@@ -27,9 +27,9 @@ pub struct CliError {
     /// What the process exits with.
     pub code: u8,
     /// Findings in a file, shown with their source before the error.
-    pub findings: Vec<Diagnostic>,
+    pub findings: Box<[Diagnostic]>,
     /// The file they are in, and its text.
-    pub source_text: Option<(String, String)>,
+    pub source_text: Option<Box<(String, String)>>,
     /// All was said already; only the code matters.
     pub silent: bool,
 }
@@ -45,7 +45,7 @@ impl CliError {
             source: None,
             hint: None,
             code: FAILED,
-            findings: Vec::new(),
+            findings: Box::default(),
             source_text: None,
             silent: false,
         }
@@ -150,7 +150,7 @@ from_library!(
 impl From<conex_build::Error> for CliError {
     fn from(error: conex_build::Error) -> Self {
         let hint = error.hint().map(str::to_owned);
-        let findings = error.diagnostics().to_vec();
+        let findings = error.diagnostics().into();
         Self { hint, findings, ..Self::of(error) }
     }
 }

@@ -57,10 +57,11 @@ fn show(session: &session::Session, error: &CliError) {
         return;
     }
     let palette = session.err_palette();
-    if let Some((name, text)) = &error.source_text {
+    if let Some(source) = &error.source_text {
+        let (name, text) = &**source;
         let source = conex_term::Source { name, text };
         let findings = conex_term::Findings::new(source, palette);
-        match error.findings.as_slice() {
+        match &*error.findings {
             // It says it all.
             [one] => return session.err(findings.one(one).trim_end()),
             many => session.err(findings.all(many).trim_end()),

@@ -113,7 +113,7 @@ fn registries_conf(session: &Session) -> Result<RegistriesConf> {
 fn drop_ins(folder: &str) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let mut files: Vec<PathBuf> = entries
-        .filter_map(|entry| entry.ok())
+        .filter_map(std::result::Result::ok)
         .map(|entry| entry.path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "conf"))
         .collect();

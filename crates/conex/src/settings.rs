@@ -18,8 +18,6 @@ pub struct Settings {
     pub home: PathBuf,
     /// Whether output may be coloured.
     pub color: ColorChoice,
-    /// `NO_COLOR` is set.
-    pub no_color: bool,
     /// `SOURCE_DATE_EPOCH`, in seconds since 1970.
     pub source_date_epoch: Option<i64>,
 }
@@ -39,9 +37,8 @@ impl Settings {
             (None, None, Some(data)) => (PathBuf::from(data).join("conex"), "XDG_DATA_HOME"),
             (None, None, None) => (home.join(".local/share/conex"), "default"),
         };
-        let no_color = variable("NO_COLOR").is_some();
         let epoch = variable("SOURCE_DATE_EPOCH").and_then(|text| text.to_str()?.parse().ok());
-        Self { root, root_from, is_root, home, color, no_color, source_date_epoch: epoch }
+        Self { root, root_from, is_root, home, color, source_date_epoch: epoch }
     }
 }
 

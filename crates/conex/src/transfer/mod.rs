@@ -21,7 +21,7 @@ use conex_sys::dir::Dir;
 pub use archive::{
     Saved, copy_blob, load, load_layout, open_layout, read_document, save, save_layout,
 };
-pub use ship::{Keep, Shipment, Shipping, pack, write_tar};
+pub use ship::{Keep, Shipment, Shipping, pack};
 pub use sink::StoreSink;
 
 use crate::error::{CliError, Result};

@@ -226,7 +226,7 @@ fn ignore_file(session: &Session, folder: &Path, dockerfile: Option<&Path>) -> R
         if !errors.is_empty() {
             let message = format!("the ignore file `{}` has errors", path.display());
             let error = CliError::new(message);
-            return Err(CliError { findings: errors, source_text: Some(source), ..error });
+            return Err(CliError { findings: errors.into(), source_text: Some(Box::new(source)), ..error });
         }
         if !others.is_empty() {
             let shown = conex_term::Source { name: &source.0, text: &source.1 };
@@ -297,7 +297,7 @@ pub fn lowercase_neighbour(path: &Path) -> Option<PathBuf> {
         found == name || found == "containerfile"
     };
     entries
-        .filter_map(|entry| entry.ok())
+        .filter_map(std::result::Result::ok)
         .map(|entry| entry.path())
         .find(|found| found.file_name().is_some_and(same))
 }

@@ -229,7 +229,7 @@ pub fn run(session: &Session, args: Args) -> Result<()> {
         findings.iter().filter(|finding| finding.severity == Severity::Error).cloned().collect();
     if !errors.is_empty() {
         let error = CliError::from(conex_build::Error::dockerfile(errors));
-        return Err(CliError { source_text: Some(source), ..error });
+        return Err(CliError { source_text: Some(Box::new(source)), ..error });
     }
     let warnings = lint(&args, &dockerfile, &main)?;
     let Some(lease) = lease else {
@@ -238,7 +238,7 @@ pub fn run(session: &Session, args: Args) -> Result<()> {
     let outcome = build(session, &args, &lease, main, &dockerfile, &source, warnings);
     outcome.map_err(|mut error| {
         if !error.findings.is_empty() {
-            error.source_text = Some(source);
+            error.source_text = Some(Box::new(source));
         }
         error
     })

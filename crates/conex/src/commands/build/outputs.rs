@@ -487,7 +487,7 @@ impl Exporter<'_> {
 /// Removes blobs of a layout folder that nothing names. What cannot be removed takes space only.
 fn sweep(folder: &Path, wanted: &[Descriptor]) {
     let Ok(entries) = std::fs::read_dir(folder.join("blobs/sha256")) else { return };
-    for entry in entries.filter_map(|entry| entry.ok()) {
+    for entry in entries.filter_map(std::result::Result::ok) {
         let name = entry.file_name();
         if !wanted.iter().any(|blob| blob.digest.hex().as_bytes() == name.as_encoded_bytes()) {
             let _ = std::fs::remove_file(entry.path());
