@@ -79,8 +79,8 @@ pub(crate) struct Step<'a> {
     pub(crate) span: Span,
     pub(crate) undefined: Vec<Undefined>,
     /// The words that expand, expanded, in the order of [`Instruction::expandable`]; EXPOSE gives
-    /// as many as there are ports.
-    pub(crate) values: Vec<String>,
+    /// as many as there are ports. A word that does not expand has none.
+    pub(crate) values: Vec<Option<String>>,
     /// Whether SHELL, or the base image, named a shell before.
     pub(crate) has_shell: bool,
     /// Whether a WORKDIR stood before, in this file.
@@ -383,7 +383,7 @@ impl<'a> Run<'_, 'a> {
             match &step.instruction.kind {
                 Kind::Env(_) => {
                     for pair in step.values.chunks_exact(2) {
-                        if let [name, value] = pair {
+                        if let [Some(name), Some(value)] = pair {
                             self.state.variables.set(name, value.clone());
                         }
                     }
@@ -405,19 +405,18 @@ impl<'a> Run<'_, 'a> {
             let unset = match field {
                 Expandable::Word(word) => match expander.expand_word(&word.raw) {
                     Ok(expanded) => {
-                        step.values.push(expanded.text);
+                        step.values.push(Some(expanded.text));
                         expanded.unset
                     }
                     Err(_) => {
-                        step.values.push(String::new());
+                        step.values.push(None);
                         BTreeSet::new()
                     }
                 },
                 // The reference says nothing of unset variables here: they are no ports.
                 Expandable::Words(word) => {
-                    step.values.extend(
-                        expander.expand_words(&word.raw).map(|w| w.words).into_iter().flatten(),
-                    );
+                    let words = expander.expand_words(&word.raw).map(|expanded| expanded.words);
+                    step.values.extend(words.into_iter().flatten().map(Some));
                     BTreeSet::new()
                 }
                 Expandable::Heredoc(file) => match expander.expand_heredoc(&file.content) {

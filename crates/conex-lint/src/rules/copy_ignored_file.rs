@@ -31,7 +31,7 @@ fn check(rule: &'static Rule, evaluation: &Evaluation<'_>, findings: &mut Findin
         // The values are the flags', the sources', and the target.
         let behind = step.values.len().saturating_sub(1);
         let first = behind.saturating_sub(transfer.sources.len());
-        for source in step.values.get(first..behind).unwrap_or_default() {
+        for source in step.values.get(first..behind).unwrap_or_default().iter().flatten() {
             if !is_remote(source) && is_ignored(ignore, source) {
                 let text = format!(
                     "Attempting to {act} file {} that is excluded by .dockerignore",

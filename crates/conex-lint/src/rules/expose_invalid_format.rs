@@ -22,7 +22,7 @@ fn check(rule: &'static Rule, evaluation: &Evaluation<'_>, findings: &mut Findin
         if !matches!(step.instruction.kind, Kind::Expose(_)) {
             continue;
         }
-        for port in &step.values {
+        for port in step.values.iter().flatten() {
             if PortSpec::parse(port).is_ok_and(|spec| spec.mapped) {
                 let text = format!(
                     "EXPOSE instruction should not define an IP address or host-port mapping, found \

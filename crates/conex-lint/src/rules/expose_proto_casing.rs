@@ -22,7 +22,7 @@ fn check(rule: &'static Rule, evaluation: &Evaluation<'_>, findings: &mut Findin
         if !matches!(step.instruction.kind, Kind::Expose(_)) {
             continue;
         }
-        for port in &step.values {
+        for port in step.values.iter().flatten() {
             if PortSpec::parse(port).is_ok_and(|spec| !spec.lower_case) {
                 let text =
                     format!("Defined protocol '{port}' in EXPOSE instruction should be lowercase");

@@ -21,7 +21,9 @@ fn check(rule: &'static Rule, evaluation: &Evaluation<'_>, findings: &mut Findin
     for step in evaluation.stages.iter().flat_map(|stage| &stage.steps) {
         let (name, keys): (&str, Vec<&str>) = match &step.instruction.kind {
             Kind::Arg(arg) => ("ARG", arg.args.iter().map(|arg| arg.name.raw.as_str()).collect()),
-            Kind::Env(_) => ("ENV", step.values.iter().step_by(2).map(String::as_str).collect()),
+            Kind::Env(_) => {
+                ("ENV", step.values.iter().step_by(2).flatten().map(String::as_str).collect())
+            }
             _ => continue,
         };
         for key in keys.into_iter().filter(|key| is_secret(key)) {

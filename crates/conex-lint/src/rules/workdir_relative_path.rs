@@ -19,7 +19,8 @@ pub(super) const RULE: Rule = Rule {
 
 fn check(rule: &'static Rule, evaluation: &Evaluation<'_>, findings: &mut Findings<'_>) {
     for step in evaluation.stages.iter().flat_map(|stage| &stage.steps) {
-        let (Kind::Workdir(_), Some(path)) = (&step.instruction.kind, step.values.first()) else {
+        let (Kind::Workdir(_), Some(Some(path))) = (&step.instruction.kind, step.values.first())
+        else {
             continue;
         };
         if !step.has_workdir && !path.starts_with('/') {
