@@ -77,9 +77,9 @@ impl Formatter<'_, '_> {
         if self.chars.next_if_eq(&'.').is_some() {
             good &= self.argument_index();
             if self.chars.next_if_eq(&'*').is_some() {
-                match self.star() {
-                    Some(precision) => spec.precision = usize::try_from(precision).ok(),
-                    None => out.push_str("%!(BADPREC)"),
+                spec.precision = self.star().and_then(|number| usize::try_from(number).ok());
+                if spec.precision.is_none() {
+                    out.push_str("%!(BADPREC)");
                 }
             } else {
                 spec.precision = Some(self.number().unwrap_or(0));
@@ -103,6 +103,8 @@ impl Formatter<'_, '_> {
             return;
         };
         self.next += 1;
+        // With `v` the plus asks for field names, which JSON's kinds have anyway.
+        let spec = Spec { plus: spec.plus && verb != 'v', ..spec };
         spec.format(verb, value, out);
     }
 
@@ -148,10 +150,23 @@ impl Formatter<'_, '_> {
 impl Spec {
     fn format(&self, verb: char, value: &Value<'_>, out: &mut String) {
         match (verb, value) {
-            ('T', _) => self.pad(value.type_name(), out),
-            ('v', Value::Missing | Value::Nil) => self.pad("<nil>", out),
+            ('v' | 'T', Value::Missing | Value::Nil) => self.pad("<nil>", out),
+            ('T', _) => self.pad(&self.truncated(value.type_name()), out),
             (_, Value::Missing | Value::Nil) => out.push_str(&format!("%!{verb}(<nil>)")),
-            ('v', _) if self.sharp => self.pad(&source_form(value), out),
+            ('v', _) if self.sharp => {
+                let spec = Spec { sharp: false, ..*self };
+                match value {
+                    Value::Str(_) => spec.format_known('q', value, out),
+                    Value::List(_) | Value::Map(_) => out.push_str(&source_form(value)),
+                    _ => spec.format_known('v', value, out),
+                }
+            }
+            _ => self.format_known(verb, value, out),
+        }
+    }
+
+    fn format_known(&self, verb: char, value: &Value<'_>, out: &mut String) {
+        match (verb, value) {
             (_, Value::List(list)) => {
                 out.push('[');
                 for (index, item) in list.iter().enumerate() {
@@ -168,7 +183,7 @@ impl Spec {
                     if index > 0 {
                         out.push(' ');
                     }
-                    self.format(verb, &Value::text(key), out);
+                    self.format_known(verb, &Value::text(key), out);
                     out.push(':');
                     self.format_inner(verb, &item, out);
                 }
@@ -186,10 +201,22 @@ impl Spec {
             }
             ('v' | 's', Value::Str(text)) => self.pad(&self.truncated(text.as_str()), out),
             ('q', Value::Str(text)) => {
-                self.pad(&quoted(&self.truncated(text.as_str()), self.plus), out);
+                let text = self.truncated(text.as_str());
+                let quoted = match self.sharp && can_be_raw(&text) {
+                    true => format!("`{text}`"),
+                    false => quoted(&text, self.plus),
+                };
+                self.pad(&quoted, out);
             }
             ('x' | 'X', Value::Str(text)) => self.hex(verb, text.as_str(), out),
-            _ => out.push_str(&format!("%!{verb}({})", typed(value))),
+            _ => {
+                // Go keeps the flags for the value that it shows in the complaint.
+                out.push_str(&format!("%!{verb}({}=", value.type_name()));
+                if verb != 'v' {
+                    self.format_known('v', value, out);
+                }
+                out.push(')');
+            }
         }
     }
 
@@ -197,7 +224,7 @@ impl Spec {
     fn format_inner(&self, verb: char, value: &Value<'_>, out: &mut String) {
         match value {
             Value::Missing | Value::Nil => out.push_str("<nil>"),
-            value => self.format(verb, value, out),
+            value => self.format_known(verb, value, out),
         }
     }
 
@@ -248,32 +275,36 @@ impl Spec {
         let (prefix, digits) = match verb {
             'c' => return self.pad(&char.to_string(), out),
             'q' => return self.pad(&quoted_char(char, self.plus), out),
-            'U' => return self.unicode(number, char, out),
+            'U' => return self.unicode(number, out),
             'b' => (if self.sharp { "0b" } else { "" }, format!("{size:b}")),
-            'o' => (if self.sharp { "0" } else { "" }, format!("{size:o}")),
+            'o' => ("", format!("{size:o}")),
             'O' => ("0o", format!("{size:o}")),
             'x' => (if self.sharp { "0x" } else { "" }, format!("{size:x}")),
             'X' => (if self.sharp { "0X" } else { "" }, format!("{size:X}")),
             _ => ("", size.to_string()),
         };
-        let digits = match self.precision {
-            Some(0) if number == 0 => return self.pad("", out),
-            Some(precision) => format!("{digits:0>precision$}"),
-            None => digits,
+        let sign = self.sign(number < 0);
+        let digits_min = match (self.precision, self.width) {
+            (Some(0), _) if number == 0 => return Spec { zero: false, ..*self }.pad("", out),
+            (Some(precision), _) => precision,
+            // Zeros fill the width, of which Go takes off a sign, but no prefix.
+            (None, Some(width)) if self.zero && !self.minus => width.saturating_sub(sign.len()),
+            (None, _) => 0,
         };
-        let sign = format!("{}{prefix}", self.sign(number < 0));
-        // A precision already says how many zeros there are.
-        let spec = Spec { zero: self.zero && self.precision.is_none(), ..*self };
-        spec.pad_number(&sign, &digits, out);
+        let digits = format!("{digits:0>digits_min$}");
+        let is_octal = self.sharp && matches!(verb, 'o' | 'O') && !digits.starts_with('0');
+        let octal = if is_octal { "0" } else { "" };
+        Spec { zero: false, ..*self }.pad(&format!("{sign}{prefix}{octal}{digits}"), out);
     }
 
-    fn unicode(&self, number: i128, char: char, out: &mut String) {
+    fn unicode(&self, number: i128, out: &mut String) {
         let digits = self.precision.unwrap_or(4).max(4);
-        let mut text = format!("U+{number:0>digits$X}");
-        if self.sharp && is_printable(char) {
+        let mut text = format!("U+{:0>digits$X}", number & i128::from(u64::MAX));
+        let char = u32::try_from(number).ok().and_then(char::from_u32);
+        if let Some(char) = char.filter(|char| self.sharp && is_printable(*char)) {
             text.push_str(&format!(" '{char}'"));
         }
-        self.pad(&text, out);
+        Spec { zero: false, ..*self }.pad(&text, out);
     }
 
     fn fraction(&self, verb: char, number: f64, out: &mut String) {
@@ -286,7 +317,23 @@ impl Spec {
             ('v', None) => float(number.abs()),
             (_, precision) => general(number, precision, if verb == 'G' { 'E' } else { 'e' }),
         };
+        let text = if self.sharp { self.with_point(verb, &text) } else { text };
         self.pad_number(self.sign(number.is_sign_negative()), &text, out);
+    }
+
+    /// What `#` asks of a fraction: a point, and for `%g` the zeros at its end.
+    fn with_point(&self, verb: char, text: &str) -> String {
+        let (mantissa, exponent) = text.split_at(text.find(['e', 'E']).unwrap_or(text.len()));
+        let wanted = match verb {
+            'e' | 'E' | 'f' | 'F' => 0,
+            _ => self.precision.unwrap_or(6),
+        };
+        let digits = mantissa.trim_start_matches(['0', '.']).replace('.', "").len();
+        // A lone zero counts as a digit.
+        let digits = if mantissa == "0" { 1 } else { digits };
+        let point = if mantissa.contains('.') { "" } else { "." };
+        let zeros = "0".repeat(wanted.saturating_sub(digits));
+        format!("{mantissa}{point}{zeros}{exponent}")
     }
 
     fn hex(&self, verb: char, text: &str, out: &mut String) {
@@ -367,6 +414,11 @@ fn source_form(value: &Value<'_>) -> String {
         }
         other => to_display(other),
     }
+}
+
+/// Tells whether a string can stand between backquotes as it is.
+fn can_be_raw(text: &str) -> bool {
+    !text.chars().any(|char| (char.is_control() && char != '\t') || "`\u{feff}".contains(char))
 }
 
 /// A string as Go source, in double quotes, on request in ASCII only.
