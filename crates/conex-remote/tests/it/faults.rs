@@ -86,7 +86,8 @@ fn answers_become_errors_that_say_what_to_do() {
     const DENIED: &str = r#"{"errors":[{"code":"DENIED","message":"not\u001b[2Jyours"}]}"#;
     let hub = ("ratelimit-limit", "100;w=21600");
     let later = ("retry-after", "1500");
-    let cases: [(u16, &[(&str, &str)], &str); 6] = [
+    type Headers<'h> = &'h [(&'h str, &'h str)];
+    let cases: [(u16, Headers<'_>, &str); 6] = [
         (404, &[], UNKNOWN),
         (403, &[], DENIED),
         (401, &[], "garbage"),
