@@ -40,8 +40,10 @@ pub struct Shipping<'s> {
     pub threads: usize,
     /// Whether the shipped form stays.
     pub keep: Keep,
-    /// Annotations of the manifest.
+    /// Annotations of each manifest.
     pub annotations: BTreeMap<String, String>,
+    /// Annotations of the index, where there is one.
+    pub index_annotations: BTreeMap<String, String>,
     /// One platform of an index.
     pub platform: Option<Platform>,
     /// Checked now and then; true stops the work.
@@ -58,6 +60,7 @@ impl Shipping<'_> {
             threads: std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
             keep: Keep::Nothing,
             annotations: BTreeMap::new(),
+            index_annotations: BTreeMap::new(),
             platform: None,
             cancelled: None,
         }
@@ -188,7 +191,7 @@ impl<'l> Shipment<'l> {
             descriptor.platform = Some(entry.platform);
             entries.push(descriptor);
         }
-        if original && !entries.is_empty() {
+        if original && !entries.is_empty() && shipping.index_annotations.is_empty() {
             let bytes = self.lease.store().read_blob(id)?;
             let media_type = Index::parse(&bytes)?.media_type;
             return Ok(self.add(media_type, bytes));
@@ -196,7 +199,9 @@ impl<'l> Shipment<'l> {
         if entries.is_empty() {
             return Err(CliError::new("none of the index's platforms is in the store"));
         }
-        Ok(self.add(MediaType::OciIndex, Index::new(entries).to_bytes()))
+        let mut index = Index::new(entries);
+        index.annotations.clone_from(&shipping.index_annotations);
+        Ok(self.add(MediaType::OciIndex, index.to_bytes()))
     }
 
     fn add(&mut self, media_type: MediaType, bytes: Vec<u8>) -> Descriptor {

@@ -396,7 +396,7 @@ fn build(
             return Err(failed(error));
         }
     };
-    let annotations = parse::pairs("--annotation", &args.annotation)?;
+    let annotations = parse::annotations(&args.annotation)?;
     let record = if outputs.iter().any(Output::keeps_image) {
         let record = conex_build::keep(&outcome, &options)?;
         for tag in &tags {

@@ -278,7 +278,7 @@ pub struct Exporter<'e> {
     pub session: &'e Session,
     pub options: &'e BuildOptions<'e>,
     pub tags: &'e [Reference],
-    pub annotations: BTreeMap<String, String>,
+    pub annotations: parse::Annotations,
     /// The image or index in the store, where it was put there.
     pub kept: Option<Digest>,
 }
@@ -370,7 +370,8 @@ impl Exporter<'_> {
             level: packing.level,
             force: packing.force,
             keep,
-            annotations: self.annotations.clone(),
+            annotations: self.annotations.manifest.clone(),
+            index_annotations: self.annotations.index.clone(),
             cancelled: None,
             ..Shipping::usual()
         };

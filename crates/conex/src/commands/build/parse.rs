@@ -43,6 +43,40 @@ pub fn pairs(option: &str, given: &[String]) -> Result<BTreeMap<String, String>>
     given.iter().map(pair).collect()
 }
 
+/// Annotations by what they are put on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Annotations {
+    /// Of each manifest.
+    pub manifest: BTreeMap<String, String>,
+    /// Of the index, where there is one.
+    pub index: BTreeMap<String, String>,
+}
+
+/// `--annotation [TYPE:]NAME=VALUE`, where the type is `manifest`, `index` or both with a comma.
+pub fn annotations(given: &[String]) -> Result<Annotations> {
+    let mut annotations = Annotations::default();
+    for text in given {
+        let name_end = text.find('=').unwrap_or(text.len());
+        let (kinds, pair) = match text[..name_end].split_once(':') {
+            Some((kinds, _)) => (kinds, &text[kinds.len() + 1..]),
+            None => ("manifest", text.as_str()),
+        };
+        let pair = pairs("--annotation", &[pair.to_owned()])?;
+        for kind in kinds.split(',') {
+            match kind {
+                "manifest" => annotations.manifest.extend(pair.clone()),
+                "index" => annotations.index.extend(pair.clone()),
+                other => {
+                    let message = format!("`--annotation {text}`: `{other}` is not offered");
+                    return Err(CliError::usage(message)
+                        .with_hint("annotations are put on the `manifest` or the `index`"));
+                }
+            }
+        }
+    }
+    Ok(annotations)
+}
+
 /// `--platform`: each once, that of this machine if none is named.
 pub fn platforms(given: &[String], host: &Platform) -> Result<Vec<Platform>> {
     if given.is_empty() {
@@ -184,6 +218,15 @@ mod tests {
         }
         assert_eq!(cpus("1.5").unwrap(), 1_500_000_000);
         assert!(cpus("0").is_err());
+    }
+
+    #[test]
+    fn annotations_go_where_they_are_asked_to() {
+        let given = ["a=1", "index:b=2", "manifest,index:c=x:y=z"].map(str::to_owned);
+        let found = annotations(&given).unwrap();
+        assert_eq!(found.manifest.len(), 2);
+        assert_eq!(found.index["c"], "x:y=z");
+        assert!(annotations(&["index-descriptor:a=1".to_owned()]).is_err());
     }
 
     #[test]
