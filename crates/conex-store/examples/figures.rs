@@ -76,7 +76,7 @@ fn main() {
     });
     let keys: Vec<Digest> = (0..40).map(key).collect();
     measure("look for 40 keys", 200, |_| {
-        assert_eq!(store.cache_get_many(&keys).unwrap().len(), 40)
+        assert_eq!(store.cache_get_many(&keys).unwrap().len(), 40);
     });
     measure("hold 40 snapshots", 200, |_| {
         let ids: Vec<_> = layers.iter().take(40).map(|layer| layer.id().clone()).collect();

@@ -6,8 +6,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use conex_oci::Digest;
 
@@ -123,6 +123,9 @@ pub(crate) struct LeaseFile {
     has_rows: AtomicBool,
     has_folder: AtomicBool,
     sequence: AtomicU64,
+    /// Work folders of snapshots that are committed, for the next ones: overlayfs cleans what it
+    /// finds in one, and removing a folder can wait milliseconds for a busy file system.
+    spare_works: Mutex<Vec<PathBuf>>,
     _lock: TransientLock,
 }
 
@@ -139,6 +142,7 @@ impl LeaseFile {
                 has_rows: AtomicBool::new(false),
                 has_folder: AtomicBool::new(false),
                 sequence: AtomicU64::new(0),
+                spare_works: Mutex::default(),
                 _lock: lock,
             });
         }
@@ -153,6 +157,14 @@ impl LeaseFile {
         }
         let number = self.sequence.fetch_add(1, Ordering::Relaxed);
         Ok(self.tmp.join(format!("{what}-{number}")))
+    }
+
+    pub(crate) fn take_spare_work(&self) -> Option<PathBuf> {
+        self.spare_works.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    pub(crate) fn keep_spare_work(&self, path: PathBuf) {
+        self.spare_works.lock().unwrap_or_else(PoisonError::into_inner).push(path);
     }
 
     pub(crate) fn hold(&self, writer: &Writer<'_>, kind: Held, object: &str) -> Result<()> {

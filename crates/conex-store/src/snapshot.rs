@@ -207,7 +207,13 @@ impl Lease {
         };
         make(&new.folder, 0o755)?;
         make(&new.fs, 0o755)?;
-        make(&new.work, 0o700)?;
+        match self.shared.file.take_spare_work() {
+            Some(spare) => {
+                fs::rename(&spare, &new.work)
+                    .map_err(|source| Error::io("take", &spare, source))?;
+            }
+            None => make(&new.work, 0o700)?,
+        }
         Ok(new)
     }
 
@@ -228,9 +234,15 @@ impl Lease {
         }
         let inner = self.inner();
         let chain_id = ChainId::extend(parent.map(Snapshot::chain_id), &facts.diff_id);
-        // An overlay mount leaves folders of its own in the work folder.
-        tree::remove(&new.work, inner.options.tree_remover.as_ref())
-            .map_err(|source| Error::io("remove", &new.work, source))?;
+        let spare = self.shared.file.new_path("work")?;
+        fs::rename(&new.work, &spare)
+            .map_err(|source| Error::io("move away", &new.work, source))?;
+        // A volatile mount leaves a mark that makes overlayfs refuse the folder (overlayfs.rst,
+        // "Volatile mount"). What may not be looked into may have one.
+        let mark = fs::symlink_metadata(spare.join("work/incompat"));
+        if mark.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
+            self.shared.file.keep_spare_work(spare);
+        }
         let size = facts
             .disk_size
             .unwrap_or_else(|| tree::measure(&new.fs, &mut tree::Counted::default()).disk);

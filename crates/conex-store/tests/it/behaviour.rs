@@ -103,9 +103,34 @@ fn snapshot_folder_has_the_mode_of_a_root_folder_whatever_the_umask() {
     let new = lease.begin_snapshot().unwrap();
     assert_eq!(std::fs::metadata(new.path()).unwrap().permissions().mode() & 0o7777, 0o755);
     assert!(new.work_path().is_dir());
+    let other = lease.begin_snapshot().unwrap();
+    assert_ne!(other.work_path(), new.work_path());
     let path = new.path().to_owned();
     drop(new);
     assert!(!path.exists());
+}
+
+#[test]
+fn work_folder_that_a_volatile_mount_marked_is_not_used_again() {
+    let test = TestStore::new();
+    let lease = test.store.lease().unwrap();
+    let commit = |text: &str, marked: bool| {
+        let new = lease.begin_snapshot().unwrap();
+        assert_eq!(std::fs::read_dir(new.work_path()).unwrap().count(), 0, "{text}");
+        if marked {
+            std::fs::create_dir_all(new.work_path().join("work/incompat/volatile")).unwrap();
+        }
+        let facts = LayerFacts {
+            diff_id: DiffId(key(text)),
+            tar_size: 0,
+            disk_size: None,
+            form: support::form(),
+        };
+        lease.commit_snapshot(new, None, &facts).unwrap();
+    };
+    for (text, marked) in [("a", false), ("b", true), ("c", false)] {
+        commit(text, marked);
+    }
 }
 
 #[test]

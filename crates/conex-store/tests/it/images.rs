@@ -80,7 +80,7 @@ fn short_id_that_means_several_images_names_them() {
 fn bytes_that_came_from_outside_keep_their_digests() {
     let test = TestStore::new();
     let (image, manifest) = loaded_image(&test.store, "layer");
-    assert_eq!(test.store.manifests(&image.id).unwrap(), [manifest.clone()]);
+    assert_eq!(test.store.manifests(&image.id).unwrap(), std::slice::from_ref(&manifest));
     let bytes = test.store.read_blob(&manifest.digest).unwrap();
     assert_eq!(Descriptor::of(MediaType::OciManifest, &bytes), manifest);
     let layers = test.store.layers(&image.id).unwrap();

@@ -1,5 +1,11 @@
 //! The store seen from outside: behaviour, a model, killed processes, many processes, full disks.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test fails by panicking, and skips aloud"
+)]
+
 mod behaviour;
 mod crash;
 mod full_disk;

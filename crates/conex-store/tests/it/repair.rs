@@ -106,7 +106,7 @@ fn assert_furnished(store: &Store, images: &[conex_store::ImageRecord], manifest
     let top = store.layers(&images[0].id).unwrap().pop().unwrap().snapshot.unwrap();
     assert_eq!(std::fs::read(top.path().join("file")).unwrap(), b"one");
     assert_eq!(top.stack().len(), 2);
-    assert_eq!(store.manifests(&images[2].id).unwrap(), [manifest.clone()]);
+    assert_eq!(store.manifests(&images[2].id).unwrap(), std::slice::from_ref(manifest));
     let volume = store.volume("data").unwrap().unwrap();
     assert_eq!(std::fs::read(volume.path.join("kept")).unwrap(), b"kept");
     let mounts = store.cache_mounts().unwrap();
