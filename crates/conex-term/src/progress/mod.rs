@@ -175,6 +175,7 @@ impl Progress {
 
     /// Takes the display away, runs something that writes to the terminal itself (a question, a
     /// shell), and brings the display back. Events are taken meanwhile, and nothing is written.
+    /// `work` must neither finish nor suspend this progress: both wait for it to be over.
     pub fn suspend<R>(&self, work: impl FnOnce() -> R) -> R {
         let mut output = self.shared.output();
         let mut state = self.shared.state();
