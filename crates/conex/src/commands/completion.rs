@@ -21,7 +21,7 @@ pub struct Args {
 }
 
 /// Runs the command.
-pub fn run(session: &Session, args: Args) -> Result<()> {
+pub fn run(session: &Session, args: &Args) -> Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "conex", &mut script);
     session.out(&String::from_utf8_lossy(&script))

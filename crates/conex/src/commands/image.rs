@@ -55,10 +55,10 @@ struct PruneArgs {
 pub fn run(session: &Session, args: Args) -> Result<()> {
     match args.action {
         Action::History(args) => history::run(session, args),
-        Action::Inspect(args) => inspect::run_image(session, args),
+        Action::Inspect(args) => inspect::run_image(session, &args),
         Action::Ls(args) => images::run(session, args),
         Action::Prune(args) => prune(session, &args),
-        Action::Rm(args) => rmi::run(session, args),
+        Action::Rm(args) => rmi::run(session, &args),
         Action::Tag(args) => tag::run(session, args),
     }
 }

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::path::Path;
 
 use conex_exec::{ForeignRun, OverlayFlavour, Power};
-use conex_layer::Flavor;
+use conex_layer::{Flavor, Ownership};
 use conex_oci::Platform;
 use conex_store::{ImageKind, Store};
 use conex_sys::fsinfo;
@@ -40,7 +40,7 @@ pub struct Args {
 }
 
 /// Runs the command.
-pub fn run(session: &Session, args: Args) -> Result<()> {
+pub fn run(session: &Session, args: &Args) -> Result<()> {
     let value = gather(session);
     let text = match args.format.as_deref().filter(|format| !format.is_empty()) {
         Some(format) => crate::format::one(format, &value)?,
@@ -139,7 +139,12 @@ fn executor(session: &Session, power: Option<Power>, warnings: &mut Vec<String>)
             ("none", reason)
         }
     };
-    json!({ "Mode": mode, "Reason": reason })
+    let owners = match session.privileges().map(Privileges::ownership) {
+        Ok(Ownership::Real) => "files in layers belong to whom they should",
+        Ok(Ownership::Recorded) => "files in layers are the user's; owners stand in attributes",
+        Err(_) => "unknown",
+    };
+    json!({ "Mode": mode, "Reason": reason, "Owners": owners })
 }
 
 fn storage(session: &Session, store: Option<&Store>, warnings: &mut Vec<String>) -> Value {
@@ -158,7 +163,7 @@ fn storage(session: &Session, store: Option<&Store>, warnings: &mut Vec<String>)
             "overlays cannot lie on {filesystem}: choose another folder with `--root`"
         ));
     }
-    let reflink = store.map(|store| reflinks(store));
+    let reflink = store.map(reflinks);
     json!({
         "Folder": folder,
         "From": session.settings.root_from,
@@ -306,7 +311,8 @@ fn text(value: &Value) -> String {
         ("  Filesystem", room),
         ("  Copies", copies.to_owned()),
         ("  Images", number("/Images").to_string()),
-        ("Containers", format!("as {}: {}", text("/Executor/Mode"), text("/Executor/Reason"))),
+        ("Executor", format!("{} ({})", text("/Executor/Mode"), text("/Executor/Reason"))),
+        ("  Owners", text("/Executor/Owners")),
         (
             "  Overlay",
             format!("marks in {}, works: {}", text("/Overlay/Marks"), yes("/Overlay/Usable")),

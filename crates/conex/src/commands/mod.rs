@@ -21,6 +21,7 @@ mod import;
 mod info;
 mod inspect;
 mod load;
+mod login;
 mod man;
 mod pull;
 mod push;
@@ -52,6 +53,8 @@ pub enum Command {
     Info(info::Args),
     Inspect(inspect::Args),
     Load(load::Args),
+    Login(login::LoginArgs),
+    Logout(login::LogoutArgs),
     Man(man::Args),
     Pull(pull::Args),
     Push(push::Args),
@@ -74,15 +77,15 @@ pub fn run(session: &Session, command: Command) -> Result<()> {
         Command::Build(args) => build::run(session, *args),
         Command::Builder(args) => builder::run(session, args),
         Command::Cache(args) => cache::run(session, args),
-        Command::Completion(args) => completion::run(session, args),
+        Command::Completion(args) => completion::run(session, &args),
         Command::History(args) => history::run(session, args),
         Command::Image(args) => image::run(session, args),
         Command::Images(args) => images::run(session, args),
         Command::Import(args) => import::run(session, args),
-        Command::Info(args) => info::run(session, args),
-        Command::Inspect(args) => inspect::run(session, args),
+        Command::Info(args) => info::run(session, &args),
+        Command::Inspect(args) => inspect::run(session, &args),
         Command::Man(args) => man::run(session, args),
-        Command::Rmi(args) => rmi::run(session, args),
+        Command::Rmi(args) => rmi::run(session, &args),
         Command::Run(args) => run::run(session, *args),
         Command::System(args) => system::run(session, args),
         Command::Tag(args) => tag::run(session, args),
@@ -92,6 +95,8 @@ pub fn run(session: &Session, command: Command) -> Result<()> {
         Command::Pull(args) => pull::run(session, args),
         Command::Push(args) => push::run(session, args),
         Command::Save(args) => save::run(session, args),
+        Command::Login(args) => login::login(session, args),
+        Command::Logout(args) => login::logout(session, args),
         Command::Version(args) => version::run(session, args),
         Command::Volume(args) => volume::run(session, args),
         Command::Docs(args) => man::docs(session, args),

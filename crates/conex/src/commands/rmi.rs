@@ -27,7 +27,7 @@ pub struct Args {
 }
 
 /// Runs the command.
-pub fn run(session: &Session, args: Args) -> Result<()> {
+pub fn run(session: &Session, args: &Args) -> Result<()> {
     let store = session.store()?;
     let force = if args.force { Force::Yes } else { Force::No };
     let mut failed = Failures::default();

@@ -10,10 +10,10 @@ use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
 
 /// The program.
-pub const CONEX: &str = env!("CARGO_BIN_EXE_conex");
+pub(crate) const CONEX: &str = env!("CARGO_BIN_EXE_conex");
 
 /// Where programs are looked for, whatever the environment of the tests says.
-pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Accounts of the base image.
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1001:app:/home/app:/bin/sh\n";
@@ -21,21 +21,21 @@ const GROUP: &str =
     "root:x:0:\napp:x:1001:\nstaff:x:50:app\nwheel:x:10:root,app\ntestgroup:x:2001:\n";
 
 /// A folder that holds a store (`store`) and a build context (`context`), removed at the end.
-pub struct Sandbox {
+pub(crate) struct Sandbox {
     dir: TempDir,
     env: HashMap<String, String>,
 }
 
 /// What a run of the program came to.
-pub struct Ended {
-    pub code: i32,
-    pub out: String,
-    pub err: String,
+pub(crate) struct Ended {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Sandbox {
     /// An empty store and an empty context.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::Builder::new().prefix("conex-it-").tempdir().unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let sandbox = Self { dir, env: HashMap::new() };
@@ -45,7 +45,7 @@ impl Sandbox {
 
     /// A store with the image `base`: busybox and some accounts. `None` if this machine cannot
     /// make one, which is said aloud.
-    pub fn with_base() -> Option<Self> {
+    pub(crate) fn with_base() -> Option<Self> {
         let Some(busybox) = program("busybox") else {
             missing("busybox");
             return None;
@@ -70,39 +70,39 @@ impl Sandbox {
     }
 
     /// The folder of all.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.dir.path()
     }
 
     /// A path in it.
-    pub fn at(&self, path: &str) -> PathBuf {
+    pub(crate) fn at(&self, path: &str) -> PathBuf {
         self.dir.path().join(path)
     }
 
     /// The same as text.
-    pub fn text(&self, path: &str) -> String {
+    pub(crate) fn text(&self, path: &str) -> String {
         self.at(path).to_str().unwrap().to_owned()
     }
 
     /// Sets a variable for the program.
-    pub fn set_env(&mut self, name: &str, value: &str) {
+    pub(crate) fn set_env(&mut self, name: &str, value: &str) {
         self.env.insert(name.to_owned(), value.to_owned());
     }
 
     /// Makes a folder, mode 0755 whatever the umask.
-    pub fn folder(&self, path: &str) -> PathBuf {
+    pub(crate) fn folder(&self, path: &str) -> PathBuf {
         let folder = self.at(path);
         fs::DirBuilder::new().recursive(true).mode(0o755).create(&folder).unwrap();
         folder
     }
 
     /// Writes a file, mode 0644 whatever the umask, and the folders above.
-    pub fn write(&self, path: &str, content: impl AsRef<[u8]>) -> PathBuf {
+    pub(crate) fn write(&self, path: &str, content: impl AsRef<[u8]>) -> PathBuf {
         self.write_mode(path, content, 0o644)
     }
 
     /// Writes a file of a mode, and the folders above.
-    pub fn write_mode(&self, path: &str, content: impl AsRef<[u8]>, mode: u32) -> PathBuf {
+    pub(crate) fn write_mode(&self, path: &str, content: impl AsRef<[u8]>, mode: u32) -> PathBuf {
         let file = self.at(path);
         if let Some(folder) = Path::new(path).parent() {
             self.folder(folder.to_str().unwrap());
@@ -115,7 +115,7 @@ impl Sandbox {
     }
 
     /// The program with a clean environment and the sandbox's store, in the sandbox's folder.
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(CONEX);
         command
             .arg("--root")
@@ -132,31 +132,31 @@ impl Sandbox {
     }
 
     /// Runs the program.
-    pub fn conex(&self, args: &[&str]) -> Ended {
+    pub(crate) fn conex(&self, args: &[&str]) -> Ended {
         ended(self.command(args).output().unwrap())
     }
 
     /// Runs the program, giving it something to read.
-    pub fn conex_with(&self, args: &[&str], stdin: &[u8]) -> Ended {
+    pub(crate) fn conex_with(&self, args: &[&str], stdin: &[u8]) -> Ended {
         ended(feed(self.command(args), stdin))
     }
 
     /// Runs the program, which must succeed. Gives its standard output.
-    pub fn ok(&self, args: &[&str]) -> String {
+    pub(crate) fn ok(&self, args: &[&str]) -> String {
         let ended = self.conex(args);
         assert_eq!(ended.code, 0, "conex {}:\n{}{}", args.join(" "), ended.out, ended.err);
         ended.out
     }
 
     /// Runs the program, which must fail with a code. Gives its standard error.
-    pub fn fails(&self, code: i32, args: &[&str]) -> String {
+    pub(crate) fn fails(&self, code: i32, args: &[&str]) -> String {
         let ended = self.conex(args);
         assert_eq!(ended.code, code, "conex {}:\n{}{}", args.join(" "), ended.out, ended.err);
         ended.err
     }
 
     /// Builds a Dockerfile given as text on the context.
-    pub fn build(&self, dockerfile: &str, args: &[&str]) -> Ended {
+    pub(crate) fn build(&self, dockerfile: &str, args: &[&str]) -> Ended {
         let context = self.text("context");
         let mut all = vec!["build", "--progress=plain", "-f", "-"];
         all.extend(args);
@@ -165,20 +165,20 @@ impl Sandbox {
     }
 
     /// Builds a Dockerfile, which must succeed. Gives what was shown.
-    pub fn built(&self, dockerfile: &str, args: &[&str]) -> String {
+    pub(crate) fn built(&self, dockerfile: &str, args: &[&str]) -> String {
         let ended = self.build(dockerfile, args);
         assert_eq!(ended.code, 0, "{dockerfile}\n{}", ended.err);
         ended.err
     }
 
     /// The ID of an image.
-    pub fn id(&self, name: &str) -> String {
+    pub(crate) fn id(&self, name: &str) -> String {
         self.ok(&["inspect", "--format", "{{.Id}}", name]).trim().to_owned()
     }
 }
 
 /// Gives a program something to read and waits for it.
-pub fn feed(mut command: Command, stdin: &[u8]) -> Output {
+pub(crate) fn feed(mut command: Command, stdin: &[u8]) -> Output {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut pipe = child.stdin.take().unwrap();
@@ -190,7 +190,7 @@ pub fn feed(mut command: Command, stdin: &[u8]) -> Output {
 }
 
 /// The output of a program as text.
-pub fn ended(output: Output) -> Ended {
+pub(crate) fn ended(output: Output) -> Ended {
     use std::os::unix::process::ExitStatusExt as _;
     Ended {
         code: output.status.code().unwrap_or_else(|| -output.status.signal().unwrap_or(0)),
@@ -200,22 +200,22 @@ pub fn ended(output: Output) -> Ended {
 }
 
 /// Finds an installed program.
-pub fn program(name: &str) -> Option<PathBuf> {
+pub(crate) fn program(name: &str) -> Option<PathBuf> {
     PATH.split(':').map(|folder| Path::new(folder).join(name)).find(|path| path.exists())
 }
 
 /// Whether the machine was prepared to run every test.
-pub fn is_ci() -> bool {
+pub(crate) fn is_ci() -> bool {
     std::env::var_os("CI").is_some_and(|value| value == "true")
 }
 
 /// Whether the tests run as root.
-pub fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
 /// Says that a test is skipped for want of a program; that is a failure where it was installed.
-pub fn missing(what: &str) {
+pub(crate) fn missing(what: &str) {
     assert!(!is_ci(), "{what} is missing, although this machine was prepared for the tests");
     eprintln!("skipped: {what} is missing");
 }

@@ -99,7 +99,7 @@ enum Sizes {
 }
 
 /// Runs `conex inspect`.
-pub fn run(session: &Session, args: Args) -> Result<()> {
+pub fn run(session: &Session, args: &Args) -> Result<()> {
     let store = session.store()?;
     let sizes = if args.size { Sizes::Measured } else { Sizes::LeftOut };
     let format = args.format.as_deref();
@@ -107,7 +107,7 @@ pub fn run(session: &Session, args: Args) -> Result<()> {
 }
 
 /// Runs `conex image inspect`.
-pub fn run_image(session: &Session, args: ImageArgs) -> Result<()> {
+pub fn run_image(session: &Session, args: &ImageArgs) -> Result<()> {
     let store = session.store()?;
     print(session, &args.names, args.format.as_deref(), |name| {
         image(store, name, args.platform.as_ref(), Sizes::LeftOut)

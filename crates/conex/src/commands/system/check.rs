@@ -166,7 +166,8 @@ impl Outcome {
         }
         match (self.counts, self.is_sound, &self.repaired) {
             (Some((blobs, snapshots)), true, _) => {
-                lines.push(format!("the store is sound: {blobs} blobs, {snapshots} snapshots"));
+                let (blobs, snapshots) = (counted(blobs, "blob"), counted(snapshots, "snapshot"));
+                lines.push(format!("the store is sound: {blobs}, {snapshots}"));
             }
             (_, true, Some(_)) => lines.push("the store is sound now".to_owned()),
             _ => {}
@@ -191,6 +192,12 @@ impl Outcome {
             "LostImages": lost,
         })
     }
+}
+
+/// `1 blob`, `2 blobs`.
+fn counted(count: u64, thing: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {thing}{plural}")
 }
 
 /// One damaged thing: what kind, which, and a sentence about it.

@@ -34,7 +34,7 @@ pub struct Args {
 }
 
 /// Runs the command.
-pub fn run(session: &Session, args: Args) -> Result<()> {
+pub fn run(session: &Session, args: &Args) -> Result<()> {
     let store = session.store()?;
     if args.verbose {
         return verbose(session, store, args.format.as_deref());

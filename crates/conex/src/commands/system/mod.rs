@@ -27,8 +27,8 @@ enum Action {
 pub fn run(session: &Session, args: Args) -> Result<()> {
     match args.action {
         Action::Check(args) => check::run(session, &args),
-        Action::Df(args) => df::run(session, args),
-        Action::Info(args) => super::info::run(session, args),
+        Action::Df(args) => df::run(session, &args),
+        Action::Info(args) => super::info::run(session, &args),
         Action::Prune(args) => prune::run(session, &args),
     }
 }
