@@ -4,6 +4,8 @@
 //! Invariant: nothing here knows how it is shown. No terminal, no colour, no width; renderers live
 //! in the binary.
 
+#![forbid(unsafe_code)]
+
 mod diagnostic;
 mod event;
 mod suggest;

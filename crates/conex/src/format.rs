@@ -5,12 +5,17 @@ use serde_json::Value;
 
 use crate::error::Result;
 
+/// Fields of Docker's documents that exist although an object may lack them.
+const OPTIONAL: [&str; 6] =
+    ["ArgsEscaped", "Healthcheck", "OnBuild", "Shell", "StopSignal", "Variant"];
+
 /// Formats one document: `json`, or a template.
 pub fn one(format: &str, value: &Value) -> Result<String> {
     if format == "json" {
         return Ok(format!("{value}\n"));
     }
-    let mut text = Template::parse(format)?.render(value, &TemplateOptions::STRICT)?;
+    let options = TemplateOptions { optional: &OPTIONAL, ..TemplateOptions::STRICT };
+    let mut text = Template::parse(format)?.render(value, &options)?;
     text.push('\n');
     Ok(text)
 }

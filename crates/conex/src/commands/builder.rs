@@ -2,6 +2,7 @@
 
 use conex_store::{PruneCache, PruneCacheMounts, PruneOptions, Timestamp};
 
+use super::build;
 use super::filters::{self, Filters};
 use super::removal::{Ask, Report, confirmed};
 use crate::error::{CliError, Result};
@@ -19,6 +20,7 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
+    Build(Box<build::Args>),
     Prune(PruneArgs),
 }
 
@@ -56,6 +58,7 @@ struct PruneArgs {
 /// Runs the command.
 pub fn run(session: &Session, args: Args) -> Result<()> {
     match args.action {
+        Action::Build(args) => build::run(session, *args),
         Action::Prune(args) => prune(session, &args),
     }
 }

@@ -99,8 +99,9 @@ pub fn single(
     platform: Option<&Platform>,
 ) -> Result<conex_store::ImageRecord> {
     let wanted = platform.cloned().unwrap_or_else(Platform::host);
-    let name =
-        || record.tags.first().map_or_else(|| record.id.short().into(), conex_oci::Reference::familiar);
+    let name = || {
+        record.tags.first().map_or_else(|| record.id.short().into(), conex_oci::Reference::familiar)
+    };
     let found = store.image_for(record, &wanted)?.filter(|image| {
         // A single image is taken whatever its platform, unless another one is asked for.
         platform.is_none() || image.platform.as_ref().is_none_or(|has| has.serves(&wanted))

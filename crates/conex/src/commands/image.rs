@@ -4,7 +4,7 @@ use conex_store::{PruneImages, PruneOptions};
 
 use super::filters::Filters;
 use super::removal::{Ask, Report, confirmed};
-use super::{history, images, inspect, rmi, tag};
+use super::{build, history, images, import, inspect, load, pull, push, rmi, save, tag};
 use crate::error::Result;
 use crate::session::Session;
 
@@ -18,13 +18,19 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
+    Build(Box<build::Args>),
     History(history::Args),
+    Import(import::Args),
     Inspect(inspect::ImageArgs),
+    Load(load::Args),
     #[command(visible_alias = "list")]
     Ls(images::Args),
     Prune(PruneArgs),
+    Pull(pull::Args),
+    Push(push::Args),
     #[command(visible_alias = "remove")]
     Rm(rmi::Args),
+    Save(save::Args),
     Tag(tag::Args),
 }
 
@@ -54,11 +60,17 @@ struct PruneArgs {
 /// Runs the command.
 pub fn run(session: &Session, args: Args) -> Result<()> {
     match args.action {
+        Action::Build(args) => build::run(session, *args),
         Action::History(args) => history::run(session, args),
+        Action::Import(args) => import::run(session, args),
         Action::Inspect(args) => inspect::run_image(session, &args),
+        Action::Load(args) => load::run(session, args),
         Action::Ls(args) => images::run(session, args),
         Action::Prune(args) => prune(session, &args),
+        Action::Pull(args) => pull::run(session, args),
+        Action::Push(args) => push::run(session, args),
         Action::Rm(args) => rmi::run(session, &args),
+        Action::Save(args) => save::run(session, args),
         Action::Tag(args) => tag::run(session, args),
     }
 }

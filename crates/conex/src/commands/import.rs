@@ -65,5 +65,6 @@ pub fn run(session: &Session, args: Args) -> Result<()> {
     if let Some(name) = name {
         lease.store().tag(&name, &record.id, &Expected::Anything)?;
     }
+    session.store()?.sync()?;
     session.out(&format!("{}\n", record.id))
 }

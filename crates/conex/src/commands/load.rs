@@ -41,6 +41,8 @@ pub fn run(session: &Session, args: Args) -> Result<()> {
         hint: error.hint.clone(),
         ..CliError::because(format!("cannot load `{name}`"), error)
     })?;
+    // What was loaded may have no other copy: it must outlast a power cut.
+    session.store()?.sync()?;
     if args.quiet {
         return Ok(());
     }

@@ -81,9 +81,9 @@ pub fn login(session: &Session, args: LoginArgs) -> Result<()> {
     let password = Secret::from(password);
     let client = crate::registry::client(session, crate::registry::verify(args.tls_verify))?;
     let credential = Credential::password(username.clone(), password.clone());
-    client.check_credential(registry, &credential).map_err(|error| {
-        CliError::because(format!("cannot log in to `{registry}`"), error)
-    })?;
+    client
+        .check_credential(registry, &credential)
+        .map_err(|error| CliError::because(format!("cannot log in to `{registry}`"), error))?;
     let path = crate::registry::docker_config(session);
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)
@@ -141,13 +141,17 @@ fn prompt(session: &Session, text: &str, echo: Echo) -> Result<String> {
     if echo == Echo::Off {
         let mut hidden = before.clone();
         hidden.local_modes.remove(LocalModes::ECHO);
-        tcsetattr(&stdin, OptionalActions::Now, &hidden).map_err(std::io::Error::from).doing(act)?;
+        tcsetattr(&stdin, OptionalActions::Now, &hidden)
+            .map_err(std::io::Error::from)
+            .doing(act)?;
     }
     let mut line = String::new();
     let read = stdin.lock().read_line(&mut line);
     if echo == Echo::Off {
         session.err("");
-        tcsetattr(&stdin, OptionalActions::Now, &before).map_err(std::io::Error::from).doing(act)?;
+        tcsetattr(&stdin, OptionalActions::Now, &before)
+            .map_err(std::io::Error::from)
+            .doing(act)?;
     }
     read.doing(act)?;
     Ok(line.trim_end_matches(['\n', '\r']).to_owned())

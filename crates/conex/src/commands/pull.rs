@@ -52,5 +52,6 @@ pub fn run(session: &Session, args: Args) -> Result<()> {
         &lease,
         &session.store()?.image_for(&record, &platform)?.unwrap_or(record).id,
     )?;
+    session.store()?.sync()?;
     session.out(&format!("{reference}\n"))
 }

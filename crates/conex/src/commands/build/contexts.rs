@@ -226,7 +226,11 @@ fn ignore_file(session: &Session, folder: &Path, dockerfile: Option<&Path>) -> R
         if !errors.is_empty() {
             let message = format!("the ignore file `{}` has errors", path.display());
             let error = CliError::new(message);
-            return Err(CliError { findings: errors.into(), source_text: Some(Box::new(source)), ..error });
+            return Err(CliError {
+                findings: errors.into(),
+                source_text: Some(Box::new(source)),
+                ..error
+            });
         }
         if !others.is_empty() {
             let shown = conex_term::Source { name: &source.0, text: &source.1 };

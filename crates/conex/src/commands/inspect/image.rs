@@ -160,7 +160,7 @@ fn run_config(config: &ContainerConfig) -> Config<'_> {
     let mut others = config.unknown.clone();
     let mut text = |name: &str| others.remove(name).unwrap_or_else(|| json!(""));
     let (hostname, domainname, image) = (text("Hostname"), text("Domainname"), text("Image"));
-    let mut flag = |name: &str| others.remove(name).unwrap_or_else(|| json!(false));
+    let mut flag = |name: &str| others.remove(name).unwrap_or(Value::Bool(false));
     let (attach_stdin, attach_stdout) = (flag("AttachStdin"), flag("AttachStdout"));
     let (attach_stderr, tty) = (flag("AttachStderr"), flag("Tty"));
     let (open_stdin, stdin_once) = (flag("OpenStdin"), flag("StdinOnce"));
