@@ -31,7 +31,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         ["copy", from, to, threads] => {
             let source = Stack::plain(Dir::open_ambient(Path::new(from))?);
             let mut target = new_target(to)?;
-            let options = CopyOptions { owner: Some((0, 0)), ..CopyOptions::keep(threads.parse()?) };
+            let options =
+                CopyOptions { owner: Some((0, 0)), ..CopyOptions::keep(threads.parse()?) };
             format!("{:?}", copy(&source, Path::new(""), &mut target, Path::new(""), &options)?)
         }
         ["diff", snapshot] => {

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use conex_sys::dir::{Dir, Node};
+use conex_sys::dir::Node;
 use conex_sys::stat::{FileKind, Time};
 use conex_sys::walk::Descent;
 
@@ -35,8 +35,14 @@ use crate::target::{Replace, Target, TargetDir, upper_of};
 /// Files up to this size are handed to another thread whole.
 const SMALL_SIZE_MAX: u64 = 256 << 10;
 
-/// Small files on their way to a thread: at most 8 MiB.
-const FILES_WAITING_MAX: usize = 32;
+/// Small files handed over at once, by number and by bytes: handing over costs two thread switches.
+const BATCH_LEN: usize = 64;
+
+/// See [`BATCH_LEN`].
+const BATCH_SIZE: usize = 1 << 20;
+
+/// Batches on their way to a thread.
+const BATCHES_WAITING_MAX: usize = 8;
 
 /// Buffer for files that are not small.
 const BUFFER_SIZE: usize = 256 << 10;
@@ -150,7 +156,7 @@ fn unpack(
     rules: Rules,
 ) -> Result<ApplySummary> {
     let files = Files { maker: target.maker, state: Mutex::default(), idle: Condvar::new() };
-    let (sender, receiver) = sync_channel(FILES_WAITING_MAX);
+    let (sender, receiver) = sync_channel(BATCHES_WAITING_MAX);
     let receiver = Mutex::new(receiver);
     let summary = std::thread::scope(|scope| {
         let ahead = ReadAhead::new(scope, input);
@@ -164,6 +170,8 @@ fn unpack(
             rules,
             files: &files,
             sender,
+            batch: Vec::new(),
+            batch_size: 0,
             hasher: RandomState::new(),
             seen: HashSet::new(),
             last_dir: None,
@@ -186,7 +194,9 @@ struct Unpacker<'u, 'o> {
     options: &'u ApplyOptions<'o>,
     rules: Rules,
     files: &'u Files,
-    sender: SyncSender<SmallFile>,
+    sender: SyncSender<Vec<SmallFile>>,
+    batch: Vec<SmallFile>,
+    batch_size: usize,
     hasher: RandomState,
     /// Hashes of the paths put so far. Two paths with one hash cost a needless look, no more.
     seen: HashSet<u64>,
@@ -209,7 +219,7 @@ impl Unpacker<'_, '_> {
             self.entry(entry)?;
         }
         self.tar.drain()?;
-        self.files.wait();
+        self.wait();
         self.set_dir_times()?;
         Ok(self.summary)
     }
@@ -233,7 +243,7 @@ impl Unpacker<'_, '_> {
         let path = dir.path.join(&name);
         let is_new = self.seen.insert(self.hasher.hash_one(path.as_os_str())) && dir.is_new;
         if !is_new {
-            self.files.wait();
+            self.wait();
         }
         match entry.kind {
             EntryKind::Dir => self.make_dir(&dir, &name, &entry),
@@ -248,7 +258,9 @@ impl Unpacker<'_, '_> {
                 let link = OsString::from_vec(entry.link);
                 let upper = upper_of(&dir)?;
                 let maker = self.target.maker.in_dir(upper);
-                maker.and_then(|maker| maker.make_symlink(upper, &name, &link, &attributes)).map_err(|error| Error::at("cannot make the link", &path, error))
+                maker
+                    .and_then(|maker| maker.make_symlink(upper, &name, &link, &attributes))
+                    .map_err(|error| Error::at("cannot make the link", &path, error))
             }
             EntryKind::CharDevice | EntryKind::BlockDevice | EntryKind::Fifo => {
                 self.clear(&dir, &name, is_new)?;
@@ -265,7 +277,7 @@ impl Unpacker<'_, '_> {
         let mut entry = entry.clone();
         let attributes = attributes(&mut entry);
         let path = self.rules.below.clone();
-        self.files.wait();
+        self.wait();
         self.target.put_dir(&path, &attributes, Replace::SameKind)?;
         self.note_time(&path, entry.mtime);
         Ok(())
@@ -287,7 +299,7 @@ impl Unpacker<'_, '_> {
         // What is under way may be what the path leads through.
         let walked = self.target.walk(&full, LastLink::Follow)?;
         if !walked.rest.is_empty() {
-            self.files.wait();
+            self.wait();
         }
         let (dir, made) = self.target.make_dirs_open(&full, &implied)?;
         for path in made {
@@ -325,7 +337,6 @@ impl Unpacker<'_, '_> {
             return Err(Error::limit(format!("the archive unpacks to more than {max} bytes")));
         }
         let attributes = attributes(&mut entry);
-        let upper = upper_of(dir)?.clone();
         let fail = |error| Error::at("cannot unpack", &dir.path.join(&name), error);
         if entry.sparse.is_none() && entry.size <= SMALL_SIZE_MAX {
             let mut content = self.files.buffer();
@@ -333,15 +344,34 @@ impl Unpacker<'_, '_> {
             self.tar
                 .read_exact(&mut content)
                 .map_err(|error| Error::io("cannot read the tar", error))?;
-            let path = dir.path.clone();
-            self.files.begin();
-            let sent = self.sender.send(SmallFile { upper, path, name, attributes, content });
-            return sent.map_err(|_| Error::malformed("the threads that make files are gone"));
+            self.batch_size += content.len();
+            self.batch.push(SmallFile { dir: dir.clone(), name, attributes, content });
+            if self.batch.len() == BATCH_LEN || self.batch_size >= BATCH_SIZE {
+                self.hand_over();
+            }
+            return Ok(());
         }
+        let upper = upper_of(dir)?;
         let file = upper.create_file(&name, 0o600).map_err(fail)?;
         self.large_content(&file, &pieces, entry.size).map_err(fail)?;
-        let maker = self.target.maker.in_dir(&upper).map_err(fail)?;
+        let maker = self.target.maker.in_dir(upper).map_err(fail)?;
         maker.settle(&file, FileKind::File, &attributes).map_err(fail)
+    }
+
+    fn hand_over(&mut self) {
+        self.batch_size = 0;
+        let batch = std::mem::take(&mut self.batch);
+        self.files.begin(batch.len());
+        // The threads live as long as the sender.
+        let _ = self.sender.send(batch);
+    }
+
+    /// Waits until all files so far are made.
+    fn wait(&mut self) {
+        if !self.batch.is_empty() {
+            self.hand_over();
+        }
+        self.files.wait();
     }
 
     fn large_content(&mut self, file: &File, pieces: &[(u64, u64)], size: u64) -> io::Result<()> {
@@ -362,7 +392,7 @@ impl Unpacker<'_, '_> {
     }
 
     fn hard_link(&mut self, path: &Path, entry: &Entry) -> Result<()> {
-        self.files.wait();
+        self.wait();
         self.last_dir = None;
         let existing = self.rules.below.join(OsStr::from_bytes(strip_slashes(&entry.link)));
         self.target.put_hard_link(path, &existing, Replace::Anything)
@@ -387,7 +417,9 @@ impl Unpacker<'_, '_> {
         let attributes = attributes(entry);
         let upper = upper_of(dir)?;
         let maker = self.target.maker.in_dir(upper);
-        maker.and_then(|maker| maker.make_node(upper, name, node, &attributes)).map_err(|error| Error::at("cannot make the device", &path, error))
+        maker
+            .and_then(|maker| maker.make_node(upper, name, node, &attributes))
+            .map_err(|error| Error::at("cannot make the device", &path, error))
     }
 
     /// A name that says what is deleted (image spec, layer.md, "Whiteouts").
@@ -397,7 +429,7 @@ impl Unpacker<'_, '_> {
             // What aufs kept for itself.
             return Ok(());
         }
-        self.files.wait();
+        self.wait();
         self.last_dir = None;
         let path = self.rules.below.join(OsStr::from_bytes(strip_slashes(parent)));
         let walked = self.target.walk(&path, LastLink::Follow)?;
@@ -465,12 +497,19 @@ impl Unpacker<'_, '_> {
 
 /// Moves to another directory of the tree; false where there is none any more.
 fn go_to(descent: &mut Descent, path: &Path) -> io::Result<bool> {
-    while !path.starts_with(descent.path()) {
-        descent.leave();
-    }
-    let depth = descent.depth();
-    for name in path.iter().skip(depth) {
-        match descent.enter(name) {
+    let path = path.as_os_str().as_bytes();
+    // Bytes are compared, not components: paths may have thousands of them.
+    let rest = loop {
+        let here = descent.path().as_os_str().as_bytes();
+        match path.strip_prefix(here) {
+            Some(rest) if here.is_empty() => break rest,
+            Some([]) => break b"",
+            Some([b'/', rest @ ..]) => break rest,
+            _ => descent.leave(),
+        }
+    };
+    for name in rest.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
+        match descent.enter(OsStr::from_bytes(name)) {
             Ok(()) => {}
             Err(error)
                 if error.kind() == io::ErrorKind::NotFound
@@ -530,8 +569,7 @@ fn strip_slashes(mut path: &[u8]) -> &[u8] {
 
 /// A small file on its way to a thread.
 struct SmallFile {
-    upper: Dir,
-    path: PathBuf,
+    dir: Arc<TargetDir>,
     name: OsString,
     attributes: Attributes,
     content: Vec<u8>,
@@ -561,8 +599,8 @@ impl Files {
         self.lock().buffers.pop().unwrap_or_default()
     }
 
-    fn begin(&self) {
-        self.lock().under_way += 1;
+    fn begin(&self, count: usize) {
+        self.lock().under_way += count;
     }
 
     /// Waits until all files handed out are made.
@@ -573,28 +611,38 @@ impl Files {
         }
     }
 
-    fn run(&self, files: &Mutex<Receiver<SmallFile>>) {
+    fn run(&self, batches: &Mutex<Receiver<Vec<SmallFile>>>) {
         loop {
-            let received = files.lock().unwrap_or_else(PoisonError::into_inner).recv();
-            let Ok(file) = received else { return };
-            let made = self.make(&file);
+            let received = batches.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let Ok(batch) = received else { return };
+            let made = self.make_all(&batch);
             let mut state = self.lock();
-            state.under_way -= 1;
+            state.under_way -= batch.len();
             if let Err(error) = made {
-                let path = file.path.join(&file.name);
-                state.failed.get_or_insert(Error::at("cannot unpack", &path, error));
+                state.failed.get_or_insert(error);
             }
-            state.buffers.push(file.content);
+            state.buffers.extend(batch.into_iter().map(|file| file.content));
             if state.under_way == 0 {
                 self.idle.notify_all();
             }
         }
     }
 
-    fn make(&self, file: &SmallFile) -> io::Result<()> {
-        let made = file.upper.create_file(&file.name, 0o600)?;
-        made.write_all_at(&file.content, 0)?;
-        self.maker.in_dir(&file.upper)?.settle(&made, FileKind::File, &file.attributes)
+    fn make_all(&self, batch: &[SmallFile]) -> Result<()> {
+        let mut last: Option<(&Arc<TargetDir>, Maker)> = None;
+        for file in batch {
+            let fail = |error| Error::at("cannot unpack", &file.dir.path.join(&file.name), error);
+            let upper = upper_of(&file.dir)?;
+            let maker = match last {
+                Some((dir, maker)) if Arc::ptr_eq(dir, &file.dir) => maker,
+                _ => self.maker.in_dir(upper).map_err(fail)?,
+            };
+            last = Some((&file.dir, maker));
+            let made = upper.create_file(&file.name, 0o600).map_err(fail)?;
+            made.write_all_at(&file.content, 0).map_err(fail)?;
+            maker.settle(&made, FileKind::File, &file.attributes).map_err(fail)?;
+        }
+        Ok(())
     }
 }
 

@@ -221,7 +221,8 @@ impl Maker {
     }
 }
 
-fn record_link_owner(parent: &Dir, name: &OsStr, owner: (u32, u32)) -> io::Result<()> {
+/// Records who owns a name that can have no attribute of an ordinary user.
+pub(crate) fn record_link_owner(parent: &Dir, name: &OsStr, owner: (u32, u32)) -> io::Result<()> {
     let attribute = OsStr::new(LINK_OWNERS_NAME);
     let known = conex_sys::xattr::get(parent, attribute)?;
     if known.is_none() && owner == (0, 0) {

@@ -60,7 +60,8 @@ pub(crate) struct View {
 
 #[derive(Debug, Default)]
 struct Cache {
-    dirs: HashMap<PathBuf, Arc<MergedDir>>,
+    /// By the bytes of the path, because comparing paths by component is slow for deep ones.
+    dirs: HashMap<Vec<u8>, Arc<MergedDir>>,
     open_count: usize,
 }
 
@@ -246,8 +247,8 @@ impl Stack {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn cached(&self, path: &Path) -> Option<Arc<MergedDir>> {
-        if path.as_os_str().is_empty() {
+    fn cached(&self, path: &[u8]) -> Option<Arc<MergedDir>> {
+        if path.is_empty() {
             return Some(self.root.clone());
         }
         self.cache().dirs.get(path).cloned()
@@ -259,7 +260,7 @@ impl Stack {
             *cache = Cache::default();
         }
         cache.open_count += dir.parts.len();
-        cache.dirs.insert(path.to_owned(), dir.clone());
+        cache.dirs.insert(path.as_os_str().as_bytes().to_vec(), dir.clone());
     }
 }
 
@@ -303,8 +304,9 @@ impl<'s> Walk<'s> {
             links_left: LINKS_MAX,
             bytes_left: PATH_LEN_MAX,
         };
-        walk.plan(path.as_os_str())?;
-        walk.start_from_cache();
+        if !walk.start_from_cache(path.as_os_str().as_bytes()) {
+            walk.plan(path.as_os_str())?;
+        }
         while let Some(component) = walk.todo.pop() {
             if component == ".." {
                 walk.ascend()?;
@@ -333,17 +335,22 @@ impl<'s> Walk<'s> {
         Ok(())
     }
 
-    /// Skips the way to the parent where that is known and has no links.
-    fn start_from_cache(&mut self) {
-        if self.todo.len() < 2 || self.todo.iter().any(|name| name == "..") {
-            return;
+    /// Skips the way to the parent where that is known. Known paths have no links and nothing
+    /// else to be resolved, so one that is found as it stands needs no look at its parts.
+    fn start_from_cache(&mut self, path: &[u8]) -> bool {
+        let Some(slash) = path.iter().rposition(|byte| *byte == b'/').filter(|at| *at > 0) else {
+            return false;
+        };
+        let (parent, name) = (path.get(..slash), path.get(slash + 1..));
+        let (Some(parent), Some(name)) = (parent, name) else { return false };
+        if matches!(name, b"" | b"." | b"..") {
+            return false;
         }
-        let parent: PathBuf = self.todo.iter().skip(1).rev().collect();
-        if let Some(dir) = self.stack.cached(&parent) {
-            self.todo.truncate(1);
-            self.path = parent;
-            self.kept = vec![dir];
-        }
+        let Some(dir) = self.stack.cached(parent) else { return false };
+        self.todo.push(OsStr::from_bytes(name).to_owned());
+        self.path = PathBuf::from(OsStr::from_bytes(parent));
+        self.kept = vec![dir];
+        true
     }
 
     fn here(&self) -> Arc<MergedDir> {
@@ -379,7 +386,7 @@ impl<'s> Walk<'s> {
         let view = self.stack.view;
         let here = self.here();
         // Most components are directories, which one call per layer opens.
-        let entered = match self.stack.cached(&path) {
+        let entered = match self.stack.cached(path.as_os_str().as_bytes()) {
             Some(dir) => Some(dir),
             None => match here.enter(name, view).map_err(fail)? {
                 Some(dir) => {

@@ -18,9 +18,9 @@ use std::sync::Arc;
 use conex_sys::dir::{Dir, Node};
 use conex_sys::stat::{FileKind, Stat, Time};
 
-use crate::attributes::{Attributes, Maker};
+use crate::attributes::{Attributes, Maker, record_link_owner};
 use crate::error::{Error, Result};
-use crate::form::Form;
+use crate::form::{Form, Ownership};
 use crate::stack::{
     LINKS_MAX, LastLink, MergedDir, PATH_LEN_MAX, Stack, View, dir_stat, file_xattrs, is_opaque,
     restore,
@@ -298,7 +298,15 @@ impl Target {
             return Ok(());
         }
         self.clear(&parent, &name, replace)?;
-        to.create_hard_link(&name, from, of).map_err(fail)
+        to.create_hard_link(&name, from, of).map_err(fail)?;
+        // What is recorded by name has to be recorded for the new one too.
+        let mut stat = to.stat(&name).map_err(fail)?;
+        let is_by_name = !matches!(stat.kind, FileKind::File | FileKind::Dir);
+        if is_by_name && self.maker.form.ownership == Ownership::Recorded {
+            restore(from, of, &mut stat, self.view()).map_err(fail)?;
+            record_link_owner(to, &name, (stat.uid, stat.gid)).map_err(fail)?;
+        }
+        Ok(())
     }
 
     /// Removes a path with everything below it: from the snapshot, and with a whiteout what lower
@@ -646,8 +654,9 @@ impl Target {
             links_left: LINKS_MAX,
             bytes_left: PATH_LEN_MAX,
         };
-        walk.plan(path, path.as_os_str().as_bytes(), &self.root)?;
-        walk.start_from(&self.dirs);
+        if !walk.start_from(&self.dirs, path.as_os_str().as_bytes()) {
+            walk.plan(path, path.as_os_str().as_bytes(), &self.root)?;
+        }
         while let Some(name) = walk.todo.pop() {
             if name == ".." {
                 self.walk_up(&mut walk)?;
@@ -776,16 +785,19 @@ impl PathWalk {
         Ok(())
     }
 
-    /// Skips the way to the parent where that is known.
-    fn start_from(&mut self, known: &BTreeMap<Vec<u8>, Arc<TargetDir>>) {
-        if self.todo.len() < 2 || self.todo.iter().any(|name| name == "..") {
-            return;
+    /// Skips the way to the parent where that is known. Known paths have no links and nothing
+    /// else to be resolved, so one that is found as it stands needs no look at its parts.
+    fn start_from(&mut self, known: &BTreeMap<Vec<u8>, Arc<TargetDir>>, path: &[u8]) -> bool {
+        use std::os::unix::ffi::OsStrExt as _;
+        let Some(slash) = path.iter().rposition(|byte| *byte == b'/') else { return false };
+        let (parent, name) = path.split_at(slash + 1);
+        if matches!(name, b"" | b"." | b"..") {
+            return false;
         }
-        let parent: PathBuf = self.todo.iter().skip(1).rev().collect();
-        if let Some(dir) = known.get(&key(&parent)) {
-            self.todo.truncate(1);
-            self.kept = vec![dir.clone()];
-        }
+        let Some(dir) = known.get(parent) else { return false };
+        self.todo.push(OsStr::from_bytes(name).to_owned());
+        self.kept = vec![dir.clone()];
+        true
     }
 
     fn enter(&mut self, dir: Arc<TargetDir>) {

@@ -6,7 +6,6 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
@@ -279,8 +278,8 @@ impl Dir {
 
     /// As [`Dir::entries`] for a descriptor that has not been read from yet.
     pub(crate) fn entries_once(&self) -> io::Result<Vec<DirEntry>> {
-        let mut buffer = vec![MaybeUninit::uninit(); LISTING_SIZE];
-        let mut listing = RawDir::new(&self.fd, &mut buffer);
+        let mut buffer = Vec::with_capacity(LISTING_SIZE);
+        let mut listing = RawDir::new(&self.fd, buffer.spare_capacity_mut());
         let mut entries = Vec::new();
         while let Some(entry) = listing.next() {
             let entry = entry?;

@@ -71,8 +71,9 @@ impl<W: Write> Encoder<W> {
         let codec = match options.compression {
             Compression::None => Codec::Plain,
             Compression::Gzip => {
-                let level = libdeflater::CompressionLvl::new(options.level.unwrap_or(GZIP_LEVEL));
-                let level = level.map_err(|_| no_level("gzip", "1 to 12"))?;
+                let level = Some(options.level.unwrap_or(GZIP_LEVEL)).filter(|level| *level > 0);
+                let level = level.and_then(|level| libdeflater::CompressionLvl::new(level).ok());
+                let level = level.ok_or_else(|| no_level("gzip", "1 to 12"))?;
                 Codec::Gzip(GzipBlocks::new(level, options.thread_count, &mut out)?)
             }
             Compression::Zstd => {

@@ -3,8 +3,8 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
-use conex_layer::{Attributes, ErrorKind, LastLink, Replace, Stack};
 use crate::support::*;
+use conex_layer::{Attributes, ErrorKind, LastLink, Replace, Stack};
 
 #[test]
 fn links_of_the_image_decide_where_files_land_and_never_lead_out() {
