@@ -95,11 +95,15 @@ impl<'e> Engine<'e> {
     fn vertex(&self, index: VertexIndex, inputs: &Inputs<'_>) -> Result<Built, Error> {
         self.tell(Event::Started { vertex: id(index) });
         let result = self.find_or_do(index, inputs);
+        let result = match self.plan.vertices[index].span {
+            Some(span) => result.map_err(|error| error.located(span)),
+            None => result,
+        };
         let outcome = match &result {
             Ok(built) if built.cached => Outcome::Cached,
             Ok(_) => Outcome::Done,
             Err(error) if error.kind() == ErrorKind::Canceled => Outcome::Canceled,
-            Err(error) => Outcome::Failed(chain_text(error)),
+            Err(error) => Outcome::Failed(error.chain()),
         };
         self.tell(Event::Finished { vertex: id(index), outcome });
         result
@@ -396,16 +400,4 @@ fn with_hint(error: Error, hint: Option<String>) -> Error {
         Some(hint) => error.with_hint(hint),
         None => error,
     }
-}
-
-/// An error with all its causes on one line.
-fn chain_text(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

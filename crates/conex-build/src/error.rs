@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use conex_report::Diagnostic;
+use conex_report::{Diagnostic, Span};
 
 /// What a caller may want to branch on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +83,29 @@ impl Error {
     /// One thing is wrong at one place of the Dockerfile.
     pub(crate) fn at(diagnostic: Diagnostic) -> Self {
         Self::dockerfile(vec![diagnostic])
+    }
+
+    /// Says at which place of the Dockerfile it went wrong, where that is not said yet.
+    #[must_use]
+    pub(crate) fn located(mut self, span: Span) -> Self {
+        if self.diagnostics.is_empty() && self.kind != ErrorKind::Canceled {
+            let hint = self.hint.clone();
+            let diagnostic = Diagnostic::error(span, self.chain());
+            self.diagnostics.push(Diagnostic { hint, ..diagnostic });
+        }
+        self
+    }
+
+    /// What happened and why, in one line.
+    pub(crate) fn chain(&self) -> String {
+        let mut text = self.message.clone();
+        let mut source = std::error::Error::source(self);
+        while let Some(cause) = source {
+            text.push_str(": ");
+            text.push_str(&cause.to_string());
+            source = cause.source();
+        }
+        text
     }
 
     /// Says that this is about a command that ended with a code other than 0.

@@ -1,13 +1,16 @@
 //! Digests of what a step reads from contexts and other stages.
 
 use std::ffi::OsString;
+use std::fs::Permissions;
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use conex_dockerfile::Ignore;
 use conex_layer::{LastLink, Stack};
 use conex_oci::{Digest, Hasher};
+use conex_sys::dir::Dir;
 use conex_sys::stat::FileKind;
 
 use crate::context::{Context, Entry, Listing, Modes, Owners, hash_reader, tree_digest};
@@ -141,9 +144,24 @@ impl Engine<'_> {
             }
             Tree::Vertex(vertex) => {
                 let built = inputs.get(*vertex);
-                Ok(Source::Stack(Arc::new(self.stack(&built)?), built.identity()))
+                let stack = match built.snapshot {
+                    Some(_) => self.stack(&built)?,
+                    None => self.empty_stack()?,
+                };
+                Ok(Source::Stack(Arc::new(stack), built.identity()))
             }
         }
+    }
+
+    /// The root of `scratch`, which is there although nothing is in it: a folder that goes with
+    /// the lease.
+    fn empty_stack(&self) -> Result<Stack, Error> {
+        let failed = |error| Error::io("cannot make an empty folder", error);
+        let path = self.options.lease.temporary_path().map_err(store_error)?;
+        std::fs::create_dir_all(&path).map_err(failed)?;
+        std::fs::set_permissions(&path, Permissions::from_mode(0o755)).map_err(failed)?;
+        let dir = Dir::open_ambient(&path).map_err(failed)?;
+        Ok(Stack::new(vec![dir], self.options.form))
     }
 
     /// Digests what a step reads at one path. For a stage the digest is remembered by the stage's

@@ -247,7 +247,11 @@ impl Planner<'_, '_> {
         match self.options.dockerfile.resolve_from(stage, name).map_err(|error| at(span, error))? {
             StageRef::Stage(index) => Ok(Tree::Vertex(self.stage(index)?.head)),
             StageRef::External(name) if name == "scratch" => Ok(Tree::Vertex(None)),
-            StageRef::External(name) => self.image_tree(&name, span),
+            StageRef::External(name) => self.image_tree(&name, span).map_err(|error| {
+                let stages = self.options.dockerfile.stages.iter().take(stage);
+                suggest_stage(error, &name, stages.filter_map(|stage| stage.name.as_deref()))
+                    .located(span)
+            }),
         }
     }
 
@@ -320,6 +324,14 @@ fn find_context<'c>(
             known.parse().is_ok_and(|known: conex_oci::Reference| known == wanted)
         })
     })
+}
+
+/// An image that is not to be had may be the misspelt name of a stage.
+fn suggest_stage<'s>(error: Error, name: &str, stages: impl Iterator<Item = &'s str>) -> Error {
+    match did_you_mean(name, stages) {
+        Some(near) => error.with_hint(format!("did you mean the stage `{near}`?")),
+        None => error,
+    }
 }
 
 /// An error of the Dockerfile language at a place.

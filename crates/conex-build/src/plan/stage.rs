@@ -4,9 +4,11 @@ use conex_dockerfile::{
     Command, Expander, Instruction, Kind, Mount, PortSpec, Protocol, Run, Script, Word,
 };
 use conex_oci::{Digest, Empty, Healthcheck, History, ImageConfig, Platform};
-use conex_report::{Diagnostic, Span, did_you_mean};
+use conex_report::{Diagnostic, Span};
 
-use super::{NamedContext, Planner, StageResult, StageScope, at, find_context, history, scope};
+use super::{
+    NamedContext, Planner, StageResult, StageScope, at, find_context, history, scope, suggest_stage,
+};
 use crate::error::Error;
 use crate::graph::{Op, RunMount, RunOp, ScriptFile, Step, Tree, Vertex, VertexIndex, WorkdirOp};
 
@@ -216,13 +218,9 @@ impl Planner<'_, '_> {
         let platform = stage.platform.clone();
         let (head, base) =
             self.image_vertex(name, &platform, span, Some(step)).map_err(|error| {
-                let names = self.options.dockerfile.stages[..stage.index]
-                    .iter()
-                    .filter_map(|stage| stage.name.as_deref());
-                match did_you_mean(name, names) {
-                    Some(near) => error.with_hint(format!("did you mean the stage `{near}`?")),
-                    None => error,
-                }
+                let stages = self.options.dockerfile.stages.iter().take(stage.index);
+                let names = stages.filter_map(|stage| stage.name.as_deref());
+                suggest_stage(error, name, names).located(span)
             })?;
         stage.head = head;
         stage.config = base.config;

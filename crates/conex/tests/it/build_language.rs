@@ -61,15 +61,12 @@ fn check(sandbox: &Sandbox, cases: &[Case]) {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-const PATH_LINE: &str =
-    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
 #[test]
 fn instructions_set_what_the_image_says() {
     let sandbox = Sandbox::new();
     let env = "{{json .Config.Env}}";
     let cases = [
-        case("scratch has a path", "FROM scratch\nENV A=1\n", Has(env, const_str_env_a())),
+        case("scratch has a path", "FROM scratch\nENV A=1\n", Has(env, r#"["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin","A=1"]"#)),
         case("legacy env", "FROM scratch\nENV PATH=/x\nENV a b=c d\n", Has(env, r#"["PATH=/x","a=b=c d"]"#)),
         case("env pairs see the start", "FROM scratch\nENV PATH=/x abc=hello\nENV abc=bye def=$abc\nENV ghi=$abc\n",
             Has(env, r#"["PATH=/x","abc=bye","def=hello","ghi=bye"]"#)),
@@ -119,10 +116,6 @@ fn instructions_set_what_the_image_says() {
             Has("{{.Architecture}} {{.Config.Labels.a}}", "arm64 arm64,linux,linux/arm64,default")),
     ];
     check(&sandbox, &cases);
-}
-
-const fn const_str_env_a() -> &'static str {
-    r#"["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin","A=1"]"#
 }
 
 #[test]
@@ -175,7 +168,7 @@ fn commands_see_the_variables_and_heredocs_of_the_dockerfile() {
         case("heredoc for the shell", "FROM base\nRUN <<EOF\nx=1\n[ $x = 1 ] && echo \"a  b\" > /f\nEOF\nRUN [ \"$(cat /f)\" = 'a  b' ]\n", Builds),
         case("heredoc does not stop at errors", "FROM base\nRUN <<EOF\nfalse\ntrue\nEOF\n", Builds),
         case("heredoc with an interpreter", "FROM base\nRUN <<EOF\n#!/bin/cat\n\nthis is shown\nEOF\n", Builds),
-        case("heredoc as a file of the command", "FROM base\nRUN cat <<A 3<<B > /f; cat <&3 >> /f\n1\nA\n2\nB\nRUN [ \"$(cat /f)\" = \"$(printf '1\\n2')\" ]\n", Builds),
+        case("heredoc as a file of the command", "FROM base\nRUN { cat; cat <&3; } <<A 3<<B > /f\n1\nA\n2\nB\nRUN [ \"$(cat /f)\" = \"$(printf '1\\n2')\" ]\n", Builds),
         case("tabs are stripped", "FROM base\nRUN <<-EOF\n\t\techo x > /f\n\tEOF\nRUN [ $(cat /f) = x ]\n", Builds),
         case("heredoc without an end", "FROM base\nRUN <<EOF\ntrue\n", Fails(&["-:2", "EOF"])),
         case("exec form", "FROM base\nRUN [\"/bin/sh\", \"-c\", \"[ $0 = x ]\", \"x\"]\n", Builds),
@@ -188,11 +181,11 @@ fn commands_see_the_variables_and_heredocs_of_the_dockerfile() {
         case("copy from itself", "FROM base AS a\nCOPY --from=a /a /a\n", Fails(&["-:2", "`a`"])),
         case("copy from a number", "FROM base\nRUN echo x > /f\nFROM base\nCOPY --from=0 /f /g\nRUN [ $(cat /g) = x ]\n", Builds),
         case("typo of a stage", "FROM base AS build\nFROM base\nCOPY --from=bulid /a /a\n", Fails(&["-:3", "did you mean", "`build`"])),
-        case("missing base", "FROM local/nosuch:1\n", Fails(&["nosuch"])),
+        case("missing base", "FROM localhost:1/nosuch:1\n", Fails(&["nosuch"])),
         case("working directory", "FROM base\nWORKDIR /a/b\nRUN [ $(pwd) = /a/b ] && touch x\nWORKDIR ../c\nRUN [ $(pwd) = /a/c ]\n", Builds),
         case("workdir belongs to the user", "FROM base\nRUN mkdir -m 0711 /old\nUSER app\nWORKDIR /new/sub\nRUN [ $(stat -c %u:%g:%a /new/sub) = 1000:1001:755 ] && [ $(stat -c %u:%g /new) = 1000:1001 ]\nWORKDIR /old\nRUN [ $(stat -c %u:%g:%a /old) = 0:0:711 ]\n", Builds),
         case("missing working directory is made", "FROM base\nWORKDIR /w\nRUN rmdir /w 2>/dev/null; true\n", Builds),
-        case("user by name", "FROM base\nUSER app\nRUN [ \"$(id -u):$(id -g) $(id -G)\" = '1000:1001 1001 50 10' ] || { id; false; }\n", Builds),
+        case("user by name", "FROM base\nUSER app\nRUN [ \"$(id -u):$(id -g):$(id -G | tr ' ' '\\n' | sort -n | tr '\\n' ' ')\" = '1000:1001:10 50 1001 ' ]\n", Builds),
         case("user and group drop the others", "FROM base\nUSER app:testgroup\nRUN [ \"$(id -u):$(id -g):$(id -G)\" = 1000:2001:2001 ] || { id; false; }\n", Builds),
         case("number without a name", "FROM base\nUSER 1042\nRUN [ \"$(id -u):$(id -g)\" = 1042:0 ]\n", Builds),
         case("numbers without names", "FROM base\nUSER 1042:1043\nRUN [ \"$(id -u):$(id -g)\" = 1042:1043 ]\n", Builds),
@@ -258,5 +251,4 @@ fn five_mistakes_are_reported_at_once() {
         assert!(ended.err.contains(hint), "{hint}: {}", ended.err);
     }
     assert!(ended.err.contains("did you mean"), "{}", ended.err);
-    assert!(!ended.err.contains(PATH_LINE), "{}", ended.err);
 }

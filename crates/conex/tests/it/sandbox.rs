@@ -125,6 +125,8 @@ impl Sandbox {
             .env("PATH", PATH)
             .env("HOME", self.path())
             .env("LANG", "C.UTF-8")
+            // Nobody listens there: what asks a registry fails at once, here as anywhere.
+            .env("HTTPS_PROXY", "http://127.0.0.1:9")
             .envs(&self.env)
             .current_dir(self.path())
             .stdin(Stdio::null());
