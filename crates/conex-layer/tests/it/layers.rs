@@ -406,3 +406,66 @@ fn a_cancelled_unpack_stops() {
     let stopped = apply_layer(&mut tar.as_slice(), &mut target, &options);
     assert_eq!(stopped.unwrap_err().io_kind(), Some(std::io::ErrorKind::Interrupted));
 }
+
+#[test]
+fn the_kernels_overlay_and_we_mean_the_same() {
+    let forms = forms();
+    if !forms.contains(&Form::ROOT) {
+        eprintln!("skipped: an ordinary user cannot mount an overlay here");
+        return;
+    }
+    let form = Form::ROOT;
+    let scratch = Scratch::new();
+    for dir in ["work", "work2", "upper2", "merged"] {
+        scratch.dir(dir);
+    }
+    let (lower, upper) = (scratch.dir("lower"), scratch.dir("upper"));
+    target(lower.clone(), &[], form)
+        .file("d/old", "1")
+        .file("e/old", "2")
+        .file("f", "3")
+        .file("g/h/i", "4")
+        .file("keep/x", "5")
+        .link("l", "g/h");
+    target(upper.clone(), std::slice::from_ref(&lower), form)
+        .gone("d")
+        .file("d/new", "6")
+        .gone("f")
+        .file("e", "7")
+        .file("l/j", "8");
+    // First what we made is shown; then the kernel makes changes of its own on top.
+    let script = "set -e; cd $0
+        mount -t overlay overlay -o lowerdir=upper:lower,upperdir=upper2,workdir=work,redirect_dir=off,metacopy=off merged
+        tar --numeric-owner --format=pax --xattrs -C merged -cf shown.tar .
+        cd merged
+        rm -r d; mkdir d; echo n > d/n; rm e; mkdir e; mv g g2; rm l; ln keep/x hard; chmod 600 keep/x
+        rm -r keep; mkdir keep; touch t; rm t; mkdir -p deep/er; : > deep/er/file; chown 5:6 deep
+        cd ..
+        tar --numeric-owner --format=pax --xattrs -C merged -cf changed.tar .";
+    let top = scratch.0.path();
+    let args: [&OsStr; 5] =
+        ["-m".as_ref(), "sh".as_ref(), "-c".as_ref(), script.as_ref(), top.as_ref()];
+    let Some(output) = run("unshare", &args) else { return };
+    let errors = String::from_utf8_lossy(&output.stderr);
+    if errors.contains("mount: ") && std::env::var_os("CI").is_none() {
+        eprintln!("skipped: no overlay can be mounted here: {errors}");
+        return;
+    }
+    assert!(output.status.success(), "{errors}");
+    let by_kernel = |archive: &str, dir: &str| {
+        let unpacked = scratch.dir(dir);
+        applied(&std::fs::read(scratch.path(archive)).unwrap(), unpacked.clone(), &[], form);
+        seen(&Stack::new(vec![unpacked], form))
+    };
+    let layers = [upper, lower];
+    assert_eq!(seen(&Stack::new(layers.to_vec(), form)), by_kernel("shown.tar", "shown"));
+    let changes = conex_sys::dir::Dir::open_ambient(&scratch.path("upper2")).unwrap();
+    let mut tar = Vec::new();
+    let stack = Stack::new(layers.to_vec(), form);
+    write_layer(&changes, &stack, &WriteOptions::new(form), &mut tar).unwrap();
+    let again = scratch.dir("again");
+    applied(&tar, again.clone(), &layers, form);
+    let [upper, lower] = layers;
+    let ours = seen(&Stack::new(vec![again, upper, lower], form));
+    assert_eq!(ours, by_kernel("changed.tar", "changed"));
+}
