@@ -153,7 +153,8 @@ pub enum Kind {
     Cmd(Command),
     /// `ENTRYPOINT COMMAND`; an empty exec form clears.
     Entrypoint(Command),
-    /// `EXPOSE PORT*…`; each word may expand to several.
+    /// `EXPOSE PORT*…`; each word may expand to several. In the order of the file: BuildKit's history
+    /// shows the raw words sorted.
     Expose(Vec<Word>),
     /// `VOLUME PATH*…`
     Volume(Vec<Word>),

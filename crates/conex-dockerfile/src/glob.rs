@@ -11,7 +11,47 @@ pub(crate) const GLOB_SIZE_MAX: usize = 4096;
 /// A compiled pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Glob {
+    probe: Probe,
     matcher: Matcher,
+}
+
+/// What a path must have to match at all: a length, a first and a last byte. Most paths match no
+/// pattern, and most of them are told so without following a pointer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Probe {
+    size_min: usize,
+    ends: u16,
+    /// Which of the bits in `ends` count.
+    mask: u16,
+}
+
+/// What probes ask of a path, worked out once for all patterns.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PathKey {
+    size: usize,
+    ends: u16,
+}
+
+impl PathKey {
+    pub(crate) fn of(path: &[u8]) -> Self {
+        let ends = [path.first(), path.last()].map(|byte| byte.copied().unwrap_or(0));
+        Self { size: path.len(), ends: u16::from_be_bytes(ends) }
+    }
+}
+
+impl Probe {
+    fn new(size_min: usize, first: &[u8], last: &[u8]) -> Self {
+        let ends = [first.first(), last.last()];
+        Self {
+            size_min,
+            ends: u16::from_be_bytes(ends.map(|byte| byte.copied().unwrap_or(0))),
+            mask: u16::from_be_bytes(ends.map(|byte| byte.map_or(0, |_| 0xff))),
+        }
+    }
+
+    fn admits(self, path: PathKey) -> bool {
+        path.size >= self.size_min && (path.ends ^ self.ends) & self.mask == 0
+    }
 }
 
 /// Patterns that a comparison decides, and the rest.
@@ -27,8 +67,8 @@ enum Matcher {
     Components(Vec<u8>),
     /// Every path that holds these components before its last; kept with slashes around them.
     Below(Vec<u8>),
-    /// What begins with these bytes and matches a program.
-    Program { literal: Vec<u8>, tokens: Vec<Token> },
+    /// What begins and ends with these bytes and matches a program.
+    Program { literal: Vec<u8>, ending: Vec<u8>, tokens: Vec<Token> },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,7 +121,7 @@ impl Glob {
     /// Compiles a pattern of Go's `filepath.Match`.
     pub fn new(pattern: &[u8]) -> Result<Self, Error> {
         let tokens = tokens(pattern, Stars::Shallow)?;
-        Ok(Self { matcher: program(tokens) })
+        Ok(Self::of(program(tokens)))
     }
 
     /// Compiles a pattern in which `**` matches any number of folders.
@@ -91,25 +131,55 @@ impl Glob {
         if let Some(suffix) = pattern.strip_prefix(b"**") {
             let special = |byte: &u8| b"*?[]\\".contains(byte);
             if !suffix.is_empty() && !suffix.starts_with(b"/") && !suffix.iter().any(special) {
-                return Ok(Self { matcher: Matcher::Suffix(suffix.to_vec()) });
+                return Ok(Self::of(Matcher::Suffix(suffix.to_vec())));
             }
         }
-        Ok(Self { matcher: shortcut(&tokens).unwrap_or_else(|| program(tokens)) })
+        Ok(Self::of(shortcut(&tokens).unwrap_or_else(|| program(tokens))))
+    }
+
+    fn of(matcher: Matcher) -> Self {
+        let (size_min, first, last): (usize, &[u8], &[u8]) = match &matcher {
+            Matcher::Exact(exact) => (exact.len(), exact, exact),
+            Matcher::Prefix(prefix) => (prefix.len(), prefix, b""),
+            Matcher::Suffix(suffix) => (suffix.len(), b"", suffix),
+            Matcher::Components(last) => (last.len() - 1, b"", last.get(1..).unwrap_or_default()),
+            // The slash before the first component may be missing, if it is the path's first.
+            Matcher::Below(inner) => (inner.len() - 1, b"", b""),
+            Matcher::Program { literal, ending, .. } => {
+                (literal.len().max(ending.len()), literal, ending)
+            }
+        };
+        let probe = Probe::new(size_min, first, last);
+        Self { probe, matcher }
     }
 
     /// Whether a whole path matches.
     pub fn matches(&self, path: &[u8]) -> bool {
+        self.matches_keyed(PathKey::of(path), path)
+    }
+
+    #[inline]
+    pub(crate) fn matches_keyed(&self, key: PathKey, path: &[u8]) -> bool {
+        self.probe.admits(key) && self.matches_admitted(path)
+    }
+
+    fn matches_admitted(&self, path: &[u8]) -> bool {
         match &self.matcher {
             Matcher::Exact(exact) => path == exact,
             Matcher::Prefix(prefix) => path.starts_with(prefix),
             Matcher::Suffix(suffix) => path.ends_with(suffix),
             Matcher::Components(last) => path.ends_with(last) || last.get(1..) == Some(path),
             Matcher::Below(inner) => {
+                let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
                 inner.get(1..).is_some_and(|first| path.starts_with(first))
-                    || path.windows(inner.len()).any(|window| window == inner)
+                    || slashes
+                        .into_iter()
+                        .any(|(at, _)| path.get(at..).is_some_and(|rest| rest.starts_with(inner)))
             }
-            Matcher::Program { literal, tokens } => {
-                path.starts_with(literal) && run(tokens, characters(path), End::Accepting)
+            Matcher::Program { literal, ending, tokens } => {
+                path.starts_with(literal)
+                    && path.ends_with(ending)
+                    && run(tokens, characters(path), End::Accepting)
             }
         }
     }
@@ -121,7 +191,7 @@ impl Glob {
             Matcher::Exact(exact) => exact.starts_with(&below),
             Matcher::Prefix(prefix) => prefix.starts_with(&below) || below.starts_with(prefix),
             Matcher::Suffix(_) | Matcher::Components(_) | Matcher::Below(_) => true,
-            Matcher::Program { literal, tokens } => {
+            Matcher::Program { literal, tokens, .. } => {
                 (literal.starts_with(&below) || below.starts_with(literal))
                     && run(tokens, characters(&below), End::Alive)
             }
@@ -263,7 +333,9 @@ fn program(tokens: Vec<Token>) -> Matcher {
     }
     let fixed = tokens.iter().take_while(|token| matches!(token, Token::Literal(_))).count();
     let literal = tokens.get(..fixed).and_then(literals).unwrap_or_default();
-    Matcher::Program { literal, tokens }
+    let ending = tokens.rsplit(|token| !matches!(token, Token::Literal(_))).next();
+    let ending = ending.and_then(literals).unwrap_or_default();
+    Matcher::Program { literal, ending, tokens }
 }
 
 /// What a run asks of the program at the end of the text.

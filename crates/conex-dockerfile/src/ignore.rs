@@ -14,7 +14,7 @@
 use conex_report::Diagnostic;
 
 use crate::error::Error;
-use crate::glob::Glob;
+use crate::glob::{Glob, PathKey};
 use crate::limits::{IGNORE_PATTERN_COUNT_MAX, IGNORE_SIZE_MAX};
 use crate::path;
 use crate::source::Source;
@@ -195,11 +195,12 @@ impl Ignore {
     }
 
     fn decide(&self, parent: &DirState, path: &[u8], mut on_match: impl FnMut(usize)) -> bool {
+        let key = PathKey::of(path);
         let mut ignored = false;
         for (index, pattern) in self.patterns.iter().enumerate() {
             if parent.has(index) {
                 ignored = !pattern.exception;
-            } else if pattern.exception == ignored && pattern.glob.matches(path) {
+            } else if pattern.exception == ignored && pattern.glob.matches_keyed(key, path) {
                 on_match(index);
                 ignored = !pattern.exception;
             }

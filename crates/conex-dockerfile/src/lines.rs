@@ -35,6 +35,9 @@ pub(crate) struct Reader<'s> {
     pub(crate) diagnostics: Vec<Diagnostic>,
 }
 
+/// A heredoc has no end, and the diagnostics say so.
+struct Unterminated;
+
 /// A comment line was a directive, good or bad, and is used up.
 struct Directive;
 
@@ -125,7 +128,11 @@ impl<'s> Reader<'s> {
         }
         let mut last = head.end;
         for heredoc in &mut opened {
-            let (body, end) = self.heredoc_body(heredoc, head);
+            let Ok((body, end)) = self.heredoc_body(heredoc, head) else {
+                // The file has ended, so the heredocs behind this one have no body either.
+                last = self.offset;
+                break;
+            };
             self.refuse_invalid(&body);
             heredoc.content = self.text(&body).to_owned();
             heredoc.span = self.source.span(&body);
@@ -135,7 +142,11 @@ impl<'s> Reader<'s> {
         Some((opened, last))
     }
 
-    fn heredoc_body(&mut self, heredoc: &Heredoc, head: &Range<usize>) -> (Range<usize>, usize) {
+    fn heredoc_body(
+        &mut self,
+        heredoc: &Heredoc,
+        head: &Range<usize>,
+    ) -> Result<(Range<usize>, usize), Unterminated> {
         let start = self.offset;
         let mut end = start;
         while let Some(physical) = self.next_line() {
@@ -145,13 +156,13 @@ impl<'s> Reader<'s> {
                 text = text.trim_start_matches('\t');
             }
             if text == heredoc.name {
-                return (start..end, self.line_end(&physical));
+                return Ok((start..end, self.line_end(&physical)));
             }
             end = physical.end;
         }
         let span = self.source.span(head);
         self.diagnostics.push(diag::unterminated_heredoc(span, &heredoc.name));
-        (start..end, end)
+        Err(Unterminated)
     }
 
     fn top_level_comment(&mut self, content: Range<usize>, comments: &mut Vec<Comment>) {

@@ -30,11 +30,13 @@ pub fn parse(text: &[u8]) -> (Dockerfile, Vec<Diagnostic>) {
             reader.diagnostics.push(diag::too_many_instructions(span));
             break;
         }
-        if reader.diagnostics.len() >= DIAGNOSTIC_COUNT_MAX {
+        read_instruction(raw, &source, &mut reader, &mut tree);
+        // One instruction may have many mistakes, so the surplus is cut off here.
+        if reader.diagnostics.len() > DIAGNOSTIC_COUNT_MAX {
+            reader.diagnostics.truncate(DIAGNOSTIC_COUNT_MAX);
             reader.diagnostics.push(diag::too_many_errors(span));
             break;
         }
-        read_instruction(raw, &source, &mut reader, &mut tree);
     }
     let Reader { escape, directives, comments, mut diagnostics, .. } = reader;
     let Tree { global_args, stages } = tree;

@@ -15,8 +15,13 @@ use crate::ast::Word;
 pub(crate) struct Source<'t> {
     text: Cow<'t, str>,
     line_starts: Vec<usize>,
+    /// How many characters stand before each [`BLOCK_SIZE`] bytes, so that a column in a long line
+    /// costs no walk from its start.
+    characters: Vec<usize>,
     invalid: Vec<usize>,
 }
+
+const BLOCK_SIZE: usize = 1024;
 
 impl<'t> Source<'t> {
     /// Takes a text. Bytes that are not UTF-8 are replaced one by one with `?`, so that offsets
@@ -32,7 +37,13 @@ impl<'t> Source<'t> {
         };
         let mut line_starts = vec![0];
         line_starts.extend(text.match_indices('\n').map(|(offset, _)| offset + 1));
-        Self { text, line_starts, invalid }
+        let mut characters = vec![0];
+        let mut count = 0;
+        for block in text.as_bytes().chunks(BLOCK_SIZE) {
+            count += count_characters(block);
+            characters.push(count);
+        }
+        Self { text, line_starts, characters, invalid }
     }
 
     pub(crate) fn text(&self) -> &str {
@@ -48,16 +59,31 @@ impl<'t> Source<'t> {
     pub(crate) fn position(&self, offset: usize) -> Position {
         let line = self.line_starts.partition_point(|start| *start <= offset).max(1);
         let start = self.line_starts.get(line - 1).copied().unwrap_or(0);
-        let before = self.text.get(start..offset).unwrap_or("");
-        let mark = if start == 0 && before.starts_with('\u{feff}') { 1 } else { 0 };
-        let column = before.chars().count() - mark + 1;
+        // A byte order mark is no column.
+        let mark = usize::from(start == 0 && offset > 0 && self.text.starts_with('\u{feff}'));
+        let before = match self.text.as_bytes().get(start..offset) {
+            Some(near) if near.len() <= BLOCK_SIZE => count_characters(near),
+            _ => self.characters_before(offset) - self.characters_before(start),
+        };
+        let column = before - mark + 1;
         Position { line: clamp(line), column: clamp(column) }
+    }
+
+    fn characters_before(&self, offset: usize) -> usize {
+        let block = offset / BLOCK_SIZE;
+        let rest = self.text.as_bytes().get(block * BLOCK_SIZE..offset).unwrap_or_default();
+        self.characters.get(block).copied().unwrap_or(0) + count_characters(rest)
     }
 
     /// The span of a byte range.
     pub(crate) fn span(&self, range: &Range<usize>) -> Span {
         Span { start: self.position(range.start), end: self.position(range.end) }
     }
+}
+
+/// Counts the bytes that begin a character.
+fn count_characters(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|byte| **byte & 0xc0 != 0x80).count()
 }
 
 fn clamp(number: usize) -> u32 {
