@@ -24,7 +24,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use crate::error::{CliError, USAGE};
+use crate::error::{CliError, RUN_FAILED, USAGE};
 
 fn main() -> ExitCode {
     // A container's first process is this program once more; it must not parse arguments or start
@@ -37,7 +37,8 @@ fn main() -> ExitCode {
         Err(error) => {
             // clap prints help to standard output and errors to standard error.
             let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { USAGE } else { 0 });
+            let usage = if asks_to_run() { RUN_FAILED } else { USAGE };
+            return ExitCode::from(if error.use_stderr() { usage } else { 0 });
         }
     };
     let settings = settings::Settings::read(cli.root.as_deref(), cli.color());
@@ -49,6 +50,19 @@ fn main() -> ExitCode {
             ExitCode::from(error.code)
         }
     }
+}
+
+/// Whether the command is `run`, whose exit codes below 125 belong to the container.
+fn asks_to_run() -> bool {
+    let mut words = std::env::args_os().skip(1);
+    while let Some(word) = words.next() {
+        if word == "--root" || word == "--color" {
+            words.next();
+        } else if !word.as_encoded_bytes().starts_with(b"-") {
+            return word == "run";
+        }
+    }
+    false
 }
 
 /// Tells the person what went wrong.

@@ -20,7 +20,11 @@ const NAME_DEFAULT: &str = "local/base:latest";
 
 /// Make base images without a registry.
 #[derive(Debug, clap::Args)]
-#[command(subcommand_required = true, arg_required_else_help = true)]
+#[command(
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = "Examples:\n  conex base from-host sh ls cat"
+)]
 pub struct Args {
     #[command(subcommand)]
     command: Command,
@@ -37,7 +41,7 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  conex base from-host sh ls cat\n  \
-    conex base from-host -t local/python --toolset shell --toolset python\n  \
+    conex base from-host -t local/python --toolset shell --toolset python3\n  \
     conex base from-host -t local/tools sh curl --ca-certificates --user app:1000")]
 struct FromHost {
     /// Programs, by name or path

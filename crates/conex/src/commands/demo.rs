@@ -20,6 +20,7 @@ const EXAMPLE: [(&str, &str); 4] = [
 /// it, builds it again from the cache, looks at the image and runs it. Nothing is downloaded. Each
 /// command is shown before it runs; the images stay in the store for you to play with.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  conex demo\n  conex demo --keep tour")]
 pub struct Args {
     /// Keep the example's files in this folder
     #[arg(long, value_name = "DIR")]

@@ -40,6 +40,7 @@ pub struct LoginArgs {
 
 /// Log out of a registry
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  conex logout ghcr.io")]
 pub struct LogoutArgs {
     /// The registry
     #[arg(value_name = "REGISTRY", default_value = DEFAULT_REGISTRY)]

@@ -5,4 +5,13 @@
 
 mod build_copy;
 mod build_language;
+mod cache;
+mod docs;
+mod images;
+mod inspect;
+mod prune;
 mod sandbox;
+mod scene;
+mod shown;
+mod system;
+mod volumes;

@@ -123,20 +123,21 @@ pub fn import(session: &Session, args: &ImportArgs) -> Result<()> {
     let store = session.store()?;
     let lease = store.lease()?;
     let failed = || format!("cannot import `{}`", args.file.display());
-    let mut input: Box<dyn Read + Send> = if args.file == Path::new("-") {
+    let input: Box<dyn Read + Send> = if args.file == Path::new("-") {
         Box::new(std::io::stdin())
     } else {
         let file =
             File::open(&args.file).doing(|| format!("cannot open `{}`", args.file.display()))?;
         Box::new(BufReader::new(file))
     };
+    let mut input = begun(input, failed)?;
     let fresh = lease.temporary_path()?;
     fs::create_dir(&fresh).doing(failed)?;
     let form = form(session)?;
     let dir = Dir::open_ambient(&fresh).doing(failed)?;
     let mut target = Target::new(dir, Stack::empty(form), form)?;
     let options = ApplyOptions::new(threads());
-    let summary = unpack_archive(&mut *input, &mut target, Path::new("/"), None, &options)
+    let summary = unpack_archive(&mut input, &mut target, Path::new("/"), None, &options)
         .map_err(|error| CliError::because(failed(), error))?;
     drop(target);
     let mount = take(store, &args.id, 0o755)?;
@@ -144,6 +145,17 @@ pub fn import(session: &Session, args: &ImportArgs) -> Result<()> {
     let size = human_size(summary.unpacked_size);
     session.err(&format!("{}: {} entries, {size}", args.id, summary.entry_count));
     Ok(())
+}
+
+/// Refuses a stream without a byte, which a program that failed leaves behind a pipe: as a tar it
+/// would be one without entries.
+fn begun(mut input: Box<dyn Read + Send>, act: impl Fn() -> String) -> Result<impl Read + Send> {
+    let mut head = [0];
+    let count = input.read(&mut head).doing(&act)?;
+    if count == 0 {
+        return Err(CliError::because(act(), std::io::Error::other("it is empty")));
+    }
+    Ok(std::io::Cursor::new(head).chain(input))
 }
 
 /// Puts a folder in the place of a cache mount's content. The lock, held by `mount`, lies beside

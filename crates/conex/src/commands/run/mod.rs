@@ -31,13 +31,10 @@ use crate::session::Session;
     conex run --rm --network none --read-only --cap-drop ALL app"
 )]
 pub struct Args {
-    /// The image
-    #[arg(value_name = "IMAGE")]
-    image: String,
-
-    /// The command, instead of the image's CMD
-    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
-    command: Vec<String>,
+    /// The image, and the command with its arguments, instead of the image's CMD
+    // One list: what stands behind the image belongs to the command, `--help` too.
+    #[arg(value_names = ["IMAGE", "COMMAND"], required = true, num_args = 1.., trailing_var_arg = true)]
+    image_and_command: Vec<String>,
 
     /// Accepted for Docker's sake: the container is always removed when its command ends
     #[arg(long)]
@@ -171,6 +168,16 @@ enum Pull {
     Never,
 }
 
+impl Args {
+    fn image(&self) -> &str {
+        self.image_and_command.first().map_or("", String::as_str)
+    }
+
+    fn command(&self) -> &[String] {
+        self.image_and_command.get(1..).unwrap_or_default()
+    }
+}
+
 /// Runs the command.
 pub fn run(session: &Session, args: Args) -> Result<()> {
     let code = start(session, &args).map_err(|error| match error.code {
@@ -204,7 +211,7 @@ fn image(session: &Session, args: &Args, lease: &Lease) -> Result<(ImageConfig, 
     };
     let found = match args.pull {
         Pull::Always => Err(None),
-        _ => store.resolve(&args.image).map_err(Some),
+        _ => store.resolve(args.image()).map_err(Some),
     };
     let record = match found {
         Ok(record) => record,
@@ -214,9 +221,9 @@ fn image(session: &Session, args: &Args, lease: &Lease) -> Result<(ImageConfig, 
             return Err(error.into());
         }
         Err(_) => {
-            let reference = args.image.parse()?;
+            let reference = args.image().parse()?;
             let mode = crate::progress::auto();
-            let title = format!("Pulling {}", args.image);
+            let title = format!("Pulling {}", args.image());
             let progress = crate::progress::start(session, mode, title);
             let pulled = crate::transfer::pull(session, lease, &reference, &platform, &progress);
             progress.finish()?;
@@ -224,7 +231,7 @@ fn image(session: &Session, args: &Args, lease: &Lease) -> Result<(ImageConfig, 
         }
     };
     let chosen = store.image_for(&record, &platform)?.ok_or_else(|| {
-        CliError::new(format!("the image `{}` is not there for `{platform}`", args.image))
+        CliError::new(format!("the image `{}` is not there for `{platform}`", args.image()))
     })?;
     lease.hold_image(&chosen.id)?;
     let config = store.image_config(&chosen.id)?;
@@ -335,15 +342,15 @@ fn command(args: &Args, config: &ImageConfig) -> Result<Vec<String>> {
         Some(program) => vec![program.clone()],
         None => config.config.entrypoint.clone().unwrap_or_default(),
     };
-    if !args.command.is_empty() {
-        command.extend(args.command.iter().cloned());
+    if !args.command().is_empty() {
+        command.extend(args.command().iter().cloned());
     } else if args.entrypoint.is_none() {
         // A replaced entry point takes the image's CMD with it, as in Docker.
         command.extend(config.config.cmd.clone().unwrap_or_default());
     }
     if command.is_empty() {
-        return Err(CliError::new(format!("the image `{}` says no command", args.image))
-            .with_hint(format!("name one: `conex run {} COMMAND`", args.image)));
+        return Err(CliError::new(format!("the image `{}` says no command", args.image()))
+            .with_hint(format!("name one: `conex run {} COMMAND`", args.image())));
     }
     Ok(command)
 }
