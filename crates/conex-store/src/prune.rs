@@ -118,9 +118,15 @@ impl Store {
     /// The store cannot be read or written.
     pub fn prune(&self, options: &PruneOptions) -> Result<Removed> {
         let mut removed = self.gc()?;
-        // The cache first: what it alone kept goes, and then images are what keeps the rest.
-        removed.merge(self.prune_cache(options.cache)?);
-        removed.merge(self.prune_images(options)?);
+        if options.cache == PruneCache::Dangling {
+            // What only images keep that go now is dangling too.
+            removed.merge(self.prune_images(options)?);
+            removed.merge(self.prune_cache(options.cache)?);
+        } else {
+            // The cache first: what it alone kept goes, and then images are what keeps the rest.
+            removed.merge(self.prune_cache(options.cache)?);
+            removed.merge(self.prune_images(options)?);
+        }
         removed.merge(self.prune_cache_mounts(options.cache_mounts)?);
         removed.merge(self.prune_volumes(options)?);
         Ok(removed)

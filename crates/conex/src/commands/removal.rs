@@ -131,7 +131,7 @@ mod tests {
         untagged: app:1
         untagged: app:2
         deleted: sha256:6105d6cc76af400325e94d588ce511be5bfdbb73b437dc51eca43917d7a43e3d
-        deleted: sha256:x
+        deleted: sha256:dac1d7cfa95021764849fd102524e141488c5e3a90f861dbb5a12d9ac8584f85
 
         Deleted Volumes:
         data

@@ -14,8 +14,36 @@ fn results_and_cache_mounts_are_listed_and_removed() {
     let tar = scene.tar("pip.tar", &[("wheel", "w")]);
     scene.run(&["cache", "import", "/root/.cache/pip", &tar]).ok();
     let listed = without_sizes(&scene.run(&["cache", "ls"]).to_string());
-    assert_snapshot!(listed, @"");
-    assert_snapshot!(without_sizes(&scene.run(&["cache", "ls", "--verbose"]).to_string()), @"");
+    assert_snapshot!(listed, @r"
+    exit 0
+    --- stdout
+    CACHE ID   TYPE   SIZE   LAST USED   USES   DESCRIPTION
+    /root/.cache/pip   mount   [SIZE]   [AGO]
+    [3]   copy   [SIZE]   [AGO]   0   [2/2] COPY a /a
+    ");
+    assert_snapshot!(without_sizes(&scene.run(&["cache", "ls", "--verbose"]).to_string()), @r"
+    exit 0
+    --- stdout
+    ID:   /root/.cache/pip
+    Type:   mount
+    Size:   [SIZE]
+    Created at:   [TIME]
+    Last used at: [TIME]
+    In use:   false
+    Shared:   false
+    Folder:   [DIR]/store/caches/root_.cache_pip-bf3b04da7be5/_data
+
+    ID:   [3]
+    Type:   copy
+    Description:  [2/2] COPY a /a
+    Size:   [SIZE]
+    Created at:   [TIME]
+    Last used at: [TIME]
+    Usage count:  0
+    In use:   false
+    Shared:   true
+    Layer:   sha256:[4]
+    ");
     let rows = scene.run(&["cache", "ls", "--format", "json"]).ok();
     let row = json(rows.lines().find(|line| line.contains("COPY")).unwrap());
     let id = row["ID"].as_str().unwrap();
@@ -38,7 +66,11 @@ fn a_cache_mount_travels() {
     assert!(bytes.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]), "zstd");
     assert!(!here.at("pip.tar.zst.part").exists());
     let imported = there.run_with(&["cache", "import", "pip", "-"], &bytes);
-    assert_snapshot!(imported, @"");
+    assert_snapshot!(imported, @r"
+    exit 0
+    --- stderr
+    pip: 4 entries, 3B
+    ");
     let folder = json(&there.run(&["cache", "ls", "--format", "json"]).ok());
     let folder = std::path::Path::new(folder["Mountpoint"].as_str().unwrap());
     for (path, content) in files {

@@ -125,8 +125,8 @@ fn tags_move_and_come_back() {
     assert_snapshot!(scene.run(&["tag", "history", "app:1", "--format", "{{.From}} {{.To}}"]), @r"
     exit 0
     --- stdout
-    [1] [2]
-    <none> [1]
+    [2] [3]
+    <none> [2]
     ");
     scene.run(&["tag", "rollback", "app:1"]).ok();
     assert_eq!(now(&scene).trim(), first);
@@ -174,11 +174,37 @@ const DOCKERFILE: &str = "FROM base\n\
 fn history_shows_how_an_image_came_about() {
     let Some(scene) = Scene::with_files() else { return };
     scene.image("app", DOCKERFILE);
-    assert_snapshot!(scene.run(&["history", "app"]), @"");
+    assert_snapshot!(scene.run(&["history", "app"]), @r#"
+    exit 0
+    --- stdout
+    IMAGE   CREATED   CREATED BY   SIZE   COMMENT
+    [2]   N/A   CMD ["/bin/true"]   0B   buildkit.dockerfile.v0
+    <missing>   N/A   COPY <<EOF /etc/a-file-with-a-name-that-is-l…   2.56kB   buildkit.dockerfile.v0
+    <missing>   N/A   ENV A=1   0B   buildkit.dockerfile.v0
+    <missing>   N/A   conex import [DIR]/files.tar   2.56kB   Imported from -
+    "#);
     assert_snapshot!(scene.run(&["history", "--human=false", "--no-trunc", "--format",
-        "{{.CreatedAt}}|{{.CreatedBy}}|{{.Size}}", "app"]), @"");
-    assert_snapshot!(scene.run(&["history", "-q", "app"]), @"");
-    assert_snapshot!(scene.run(&["history", "nope"]), @"");
+        "{{.CreatedAt}}|{{.CreatedBy}}|{{.Size}}", "app"]), @r#"
+    exit 0
+    --- stdout
+    N/A|CMD ["/bin/true"]|0
+    N/A|COPY <<EOF /etc/a-file-with-a-name-that-is-longer-than-a-table-has-room-for # buildkit|2560
+    N/A|ENV A=1|0
+    N/A|conex import [DIR]/files.tar|2560
+    "#);
+    assert_snapshot!(scene.run(&["history", "-q", "app"]), @r"
+    exit 0
+    --- stdout
+    [2]
+    <missing>
+    <missing>
+    <missing>
+    ");
+    assert_snapshot!(scene.run(&["history", "nope"]), @r"
+    exit 1
+    --- stderr
+    error: no such image: `nope`
+    ");
 }
 
 #[test]

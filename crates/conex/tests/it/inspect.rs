@@ -29,7 +29,92 @@ fn a_full_image_is_described_as_docker_describes_it() {
         assert!(value[0][field].as_u64().unwrap() > 0);
     }
     let size = value[0]["Size"].to_string();
-    assert_snapshot!(scene.normalized(&output.replace(&size, "0")), @"");
+    assert_snapshot!(scene.normalized(&output.replace(&size, "0")), @r#"
+    [
+        {
+            "Id": "sha256:[2]",
+            "RepoTags": [
+                "app:1"
+            ],
+            "RepoDigests": [],
+            "Parent": "",
+            "Comment": "buildkit.dockerfile.v0",
+            "Created": "1980-01-01T00:00:00Z",
+            "DockerVersion": "",
+            "Author": "",
+            "Config": {
+                "Hostname": "",
+                "Domainname": "",
+                "User": "1000:1000",
+                "AttachStdin": false,
+                "AttachStdout": false,
+                "AttachStderr": false,
+                "ExposedPorts": {
+                    "443/udp": {},
+                    "80/tcp": {}
+                },
+                "Tty": false,
+                "OpenStdin": false,
+                "StdinOnce": false,
+                "Env": [
+                    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+                    "A=1",
+                    "B=x y"
+                ],
+                "Cmd": [
+                    "hello"
+                ],
+                "Healthcheck": {
+                    "Test": [
+                        "CMD",
+                        "/bin/true"
+                    ],
+                    "Interval": 10000000000,
+                    "Retries": 2
+                },
+                "Image": "",
+                "Volumes": {
+                    "/data": {}
+                },
+                "WorkingDir": "/srv",
+                "Entrypoint": [
+                    "/bin/echo"
+                ],
+                "OnBuild": null,
+                "Labels": {
+                    "team": "core"
+                },
+                "StopSignal": "SIGINT",
+                "Shell": [
+                    "/bin/sh",
+                    "-e",
+                    "-c"
+                ]
+            },
+            "Architecture": "amd64",
+            "Os": "linux",
+            "Size": 0,
+            "VirtualSize": 0,
+            "GraphDriver": {
+                "Data": {
+                    "LowerDir": "[DIR]/store/snapshots/[3]/fs",
+                    "UpperDir": "[DIR]/store/snapshots/[4]/fs"
+                },
+                "Name": "overlayfs"
+            },
+            "RootFS": {
+                "Type": "layers",
+                "Layers": [
+                    "sha256:[5]",
+                    "sha256:[6]"
+                ]
+            },
+            "Metadata": {
+                "LastTagTime": "[TIME]"
+            }
+        }
+    ]
+    "#);
     let upper = value[0]["GraphDriver"]["Data"]["UpperDir"].take();
     assert!(std::path::Path::new(upper.as_str().unwrap()).join("srv").is_dir());
     let lower = value[0]["GraphDriver"]["Data"]["LowerDir"].take();
@@ -83,7 +168,12 @@ fn templates_see_fields_that_are_not_printed() {
         assert_eq!(shown(template, "base"), base, "{template}");
     }
     let wrong = scene.run(&["inspect", "-f", "{{.Config.Enf}}", "app:1"]);
-    assert_snapshot!(wrong, @"");
+    assert_snapshot!(wrong, @r"
+    exit 1
+    --- stderr
+    error: template:1:10: there is no field `.Enf`
+    hint: did you mean `.Env`?
+    ");
 }
 
 #[test]

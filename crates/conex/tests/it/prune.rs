@@ -45,7 +45,17 @@ fn a_question_comes_before_anything_goes() {
     }
     assert_eq!(counts(&scene), (3, 3));
     let output = scene.run_with(&["image", "prune"], "y\n");
-    assert_snapshot!(without_sizes(&output.to_string()), @"");
+    assert_snapshot!(without_sizes(&output.to_string()), @r"
+    exit 0
+    --- stdout
+    Deleted Images:
+    deleted: sha256:[2]
+
+    Total reclaimed space: [SIZE]
+    --- stderr
+    WARNING! This will remove all dangling images.
+    Are you sure you want to continue? [y/N]
+    ");
     assert_eq!(counts(&scene), (2, 3));
 }
 
@@ -69,7 +79,17 @@ fn builder_prune_keeps_what_images_have() {
     scene.run(&["builder", "prune", "-f", "--filter", "unused-for=1h"]).ok();
     assert_eq!(counts(&scene), (3, 3));
     let output = scene.run(&["builder", "prune", "-f"]);
-    assert_snapshot!(without_sizes(&output.to_string()), @"");
+    assert_snapshot!(without_sizes(&output.to_string()), @r"
+    exit 0
+    --- stdout
+    Deleted Images:
+    deleted: sha256:[5]
+
+    Deleted build cache objects:
+    [6]
+
+    Total reclaimed space: [SIZE]
+    ");
     assert_eq!(counts(&scene), (3, 2));
     scene.run(&["builder", "prune", "-af"]).ok();
     assert_eq!(counts(&scene), (3, 0));

@@ -14,14 +14,43 @@ fn df_agrees_with_du() {
     std::fs::write(scene.store().join("volumes/data/_data/big"), vec![1; 3_000_000]).unwrap();
     let tar = scene.tar("pip.tar", &[("wheel", "w")]);
     scene.run(&["cache", "import", "pip", &tar]).ok();
-    assert_snapshot!(without_sizes(&scene.run(&["system", "df"]).to_string()), @"");
+    assert_snapshot!(without_sizes(&scene.run(&["system", "df"]).to_string()), @r"
+    exit 0
+    --- stdout
+    TYPE   TOTAL   ACTIVE   SIZE   RECLAIMABLE
+    Images   2   2   [SIZE]   0B (0%)
+    Containers   0   0   0B   0B
+    Local Volumes   1   0   [SIZE]   [SIZE] (100%)
+    Build Cache   1   0   0B   0B
+    Cache Mounts   1   0   [SIZE]   [SIZE] (100%)
+    Bookkeeping   0   0   [SIZE]   0B
+    ");
     let rows = scene.run(&["system", "df", "--format", "json"]).ok();
     let total: f64 = rows.lines().map(|row| bytes(json(row)["Size"].as_str().unwrap())).sum();
     #[expect(clippy::cast_precision_loss, reason = "a few megabytes")]
     let du = du(&scene) as f64;
     // Sizes are shown with four digits, and looking at the store can write to its log.
     assert!((total - du).abs() < du * 0.05 + 100_000.0, "df {total}, du {du}");
-    assert_snapshot!(without_sizes(&scene.run(&["system", "df", "-v"]).to_string()), @"");
+    assert_snapshot!(without_sizes(&scene.run(&["system", "df", "-v"]).to_string()), @r"
+    exit 0
+    --- stdout
+    Images space usage:
+
+    REPOSITORY   TAG   IMAGE ID   CREATED   SIZE   SHARED SIZE   UNIQUE SIZE   CONTAINERS
+    app   latest   [2]   [AGO]   [SIZE]   [SIZE]   [SIZE]   0
+    base   latest   [1]   [AGO]   [SIZE]   [SIZE]   0B   0
+
+    Local Volumes space usage:
+
+    VOLUME NAME   LINKS   SIZE
+    data   0   [SIZE]
+
+    Build cache usage: [SIZE]
+
+    CACHE ID   CACHE TYPE   SIZE   CREATED   LAST USED   USAGE   SHARED
+    pip   mount   [SIZE]   [AGO]   [AGO]   false
+    [3]   copy   [SIZE]   [AGO]   [AGO]   0   true
+    ");
     let value = json(&scene.run(&["system", "df", "-v", "--format", "json"]).ok());
     assert_eq!(value["Volumes"][0]["Name"], "data");
     assert_eq!(value["Images"].as_array().unwrap().len(), 2);

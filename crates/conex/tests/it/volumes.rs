@@ -13,8 +13,31 @@ fn volumes_are_made_listed_and_removed() {
     assert_eq!(make(&["--label", "team=core", "--label", "keep", "tagged"]), "tagged");
     // Making one again is no failure and changes nothing.
     assert_eq!(make(&["--label", "other", "data"]), "data");
-    assert_snapshot!(scene.run(&["volume", "ls"]), @"");
-    assert_snapshot!(scene.run(&["volume", "inspect", "tagged"]), @"");
+    assert_snapshot!(scene.run(&["volume", "ls"]), @r"
+    exit 0
+    --- stdout
+    DRIVER   VOLUME NAME
+    local   data
+    local   tagged
+    ");
+    assert_snapshot!(scene.run(&["volume", "inspect", "tagged"]), @r#"
+    exit 0
+    --- stdout
+    [
+        {
+            "CreatedAt": "[TIME]",
+            "Driver": "local",
+            "Labels": {
+                "keep": "",
+                "team": "core"
+            },
+            "Mountpoint": "[DIR]/store/volumes/tagged/_data",
+            "Name": "tagged",
+            "Options": null,
+            "Scope": "local"
+        }
+    ]
+    "#);
     let drawn = make(&[]);
     assert_eq!(drawn.len(), 64);
     for (filter, names) in [
