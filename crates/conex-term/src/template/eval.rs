@@ -304,8 +304,14 @@ impl<'v> Run<'_, 'v> {
     }
 
     fn walk(&self, mut value: Value<'v>, fields: &[(usize, String)]) -> Result<Value<'v>, Fault> {
+        // Go writes an empty map as `null`; its keys are still free.
+        let mut is_map = false;
         for (at, name) in fields {
-            value = self.field(*at, &value, name)?;
+            value = match value {
+                Value::Nil if is_map => Value::Missing,
+                value => self.field(*at, &value, name)?,
+            };
+            is_map = self.options.maps.contains(&name.as_str());
         }
         Ok(value)
     }

@@ -197,8 +197,13 @@ impl<'v> Call<'_, 'v> {
         for place in 1..self.arguments.len() {
             value = match (&value, self.argument(place)) {
                 (Value::Map(object), Value::Str(key)) => {
-                    object.entries.get(key.as_str()).map_or(Value::Missing, Value::borrowed)
+                    let found = object.entries.get(key.as_str()).map(Value::borrowed);
+                    // A map of texts, as labels are, gives an empty one for a key that it lacks.
+                    let lacking =
+                        || if object.is_free { Value::text("") } else { Value::Missing };
+                    found.unwrap_or_else(lacking)
                 }
+                (Value::Nil, Value::Str(_)) => Value::text(""),
                 (Value::Map(_), other) => {
                     return Err(self.fault(&format!("wants a string as key, not {}", other.kind())));
                 }

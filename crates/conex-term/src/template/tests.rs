@@ -98,6 +98,12 @@ fn labels_may_be_missing_where_fields_may_not() {
     assert_eq!(shown("{{with .Config.Labels}}{{.team}}{{.none}}{{end}}"), "a<no value>");
     assert_eq!(shown("{{if .Config.Healthcheck}}yes{{else}}no{{end}}"), "no");
     assert_eq!(shown("{{.Config.Healthcheck.Test}}"), "<no value>");
+    assert_eq!(shown("{{index .Config.Labels \"none\"}}|"), "|");
+    // Go writes an empty map as `null`.
+    let empty = json!({ "Labels": null });
+    let shown = |template| rendered(template, &empty, &options);
+    assert_eq!(shown("{{.Labels.none}} {{json .Labels}}"), "<no value> null");
+    assert_eq!(shown("{{index .Labels \"none\"}}|{{range .Labels}}x{{end}}"), "|");
 }
 
 #[test]
