@@ -180,8 +180,6 @@ fn commands_see_the_variables_and_heredocs_of_the_dockerfile() {
         case("copy from a later stage", "FROM base\nCOPY --from=later /a /a\nFROM base AS later\n", Fails(&["-:2", "later"])),
         case("copy from itself", "FROM base AS a\nCOPY --from=a /a /a\n", Fails(&["-:2", "`a`"])),
         case("copy from a number", "FROM base\nRUN echo x > /f\nFROM base\nCOPY --from=0 /f /g\nRUN [ $(cat /g) = x ]\n", Builds),
-        case("typo of a stage", "FROM base AS build\nFROM base\nCOPY --from=bulid /a /a\n", Fails(&["-:3", "did you mean", "`build`"])),
-        case("missing base", "FROM localhost:1/nosuch:1\n", Fails(&["nosuch"])),
         case("working directory", "FROM base\nWORKDIR /a/b\nRUN [ $(pwd) = /a/b ] && touch x\nWORKDIR ../c\nRUN [ $(pwd) = /a/c ]\n", Builds),
         case("workdir belongs to the user", "FROM base\nRUN mkdir -m 0711 /old\nUSER app\nWORKDIR /new/sub\nRUN [ $(stat -c %u:%g:%a /new/sub) = 1000:1001:755 ] && [ $(stat -c %u:%g /new) = 1000:1001 ]\nWORKDIR /old\nRUN [ $(stat -c %u:%g:%a /old) = 0:0:711 ]\n", Builds),
         case("missing working directory is made", "FROM base\nWORKDIR /w\nRUN rmdir /w 2>/dev/null; true\n", Builds),
@@ -251,4 +249,22 @@ fn five_mistakes_are_reported_at_once() {
         assert!(ended.err.contains(hint), "{hint}: {}", ended.err);
     }
     assert!(ended.err.contains("did you mean"), "{}", ended.err);
+}
+
+// Each on its own: a registry that does not answer is asked several times.
+
+#[test]
+fn a_stage_that_is_not_there_is_suggested() {
+    let Some(sandbox) = Sandbox::with_base() else { return };
+    check(&sandbox, &[
+        case("typo of a stage", "FROM base AS build\nFROM base\nCOPY --from=bulid /a /a\n", Fails(&["-:3", "did you mean", "`build`"])),
+    ]);
+}
+
+#[test]
+fn a_base_that_is_not_there_is_named() {
+    let sandbox = Sandbox::new();
+    check(&sandbox, &[
+        case("missing base", "FROM localhost:1/nosuch:1\n", Fails(&["nosuch"])),
+    ]);
 }

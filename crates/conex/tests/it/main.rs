@@ -3,8 +3,10 @@
 
 #![allow(clippy::unwrap_used)] // Helpers of tests, outside of `#[test]` functions.
 
+mod build_cache;
 mod build_copy;
 mod build_language;
+mod build_run;
 mod cache;
 mod docs;
 mod images;
