@@ -18,7 +18,7 @@ use crate::transfer::{Saved, Shipment, Shipping};
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  conex save -o app.tar app\n  conex save app | docker load\n  \
-    conex save --format oci-archive --compress zstd -o app.tar app:1 app:2"
+    conex save --format oci-archive --compression zstd -o app.tar app:1 app:2"
 )]
 pub struct Args {
     /// The images
@@ -34,8 +34,8 @@ pub struct Args {
     format: Format,
 
     /// Compress layers that were built here
-    #[arg(long, value_enum, default_value = "none", value_name = "HOW")]
-    compress: Compress,
+    #[arg(long, alias = "compress", value_enum, default_value = "none", value_name = "HOW")]
+    compression: Compress,
 
     /// How hard to compress (gzip 1 to 12, zstd 1 to 22)
     #[arg(long, value_name = "LEVEL")]
@@ -72,7 +72,7 @@ pub fn run(session: &Session, args: Args) -> Result<()> {
     }
     let lease = session.store()?.lease()?;
     let shipping = Shipping {
-        compression: match args.compress {
+        compression: match args.compression {
             Compress::None => Compression::None,
             Compress::Gzip => Compression::Gzip,
             Compress::Zstd => Compression::Zstd,
