@@ -78,9 +78,15 @@ impl<'e> Engine<'e> {
             self.tell(Event::Planned { vertex: id(index), name });
         }
         let threads = self.options.parallel.max(1);
-        scheduler::run(&inputs, threads, self.options.cancel, |index, lookup| {
+        let built = scheduler::run(&inputs, threads, self.options.cancel, |index, lookup| {
             self.vertex(index, &Inputs { lookup })
-        })
+        })?;
+        let served = built.iter().filter(|built| built.cached);
+        let served: Vec<Digest> = served.filter_map(|built| built.key.clone()).collect();
+        // So that a prune knows what was used last. A full disk is no reason to fail a build that
+        // has everything it needs.
+        let _ = self.store().cache_touch(&served);
+        Ok(built)
     }
 
     pub(crate) fn tell(&self, event: Event) {

@@ -55,6 +55,31 @@ fn results_and_cache_mounts_are_listed_and_removed() {
 }
 
 #[test]
+fn what_serves_a_build_counts_as_used() {
+    let Some(scene) = Scene::with_files() else { return };
+    let build = |content: &str| {
+        // Large, so that it is what counts whatever folders take up on the file system.
+        scene.write("context/a", content.repeat(20_000));
+        scene.write("context/Dockerfile", "FROM base\nCOPY a /a\n");
+        scene.run(&["build", "-q", "context"]).ok()
+    };
+    build("first");
+    build("second");
+    build("first");
+    let args = ["cache", "ls", "--format", "{{.Type}} {{.UsageCount}}"];
+    assert_eq!(scene.run(&args).ok(), "copy 1\ncopy 0\n");
+    // A budget takes what was used longest ago first, which is not what was made first.
+    scene.run(&["image", "prune", "-f"]).ok();
+    let args = ["system", "df", "--format", "json"];
+    let rows = scene.run(&args).ok();
+    let row = json(rows.lines().find(|row| row.contains("Build Cache")).unwrap());
+    assert_eq!(row["TotalCount"], "2");
+    scene.run(&["builder", "prune", "-f", "--max-used-space", "160k"]).ok();
+    let args = ["cache", "ls", "--format", "{{.Type}} {{.UsageCount}}"];
+    assert_eq!(scene.run(&args).ok(), "copy 1\n");
+}
+
+#[test]
 fn a_cache_mount_travels() {
     let (Some(here), Some(there)) = (Scene::new(), Scene::new()) else { return };
     let files = [("wheels/a.whl", "a"), ("wheels/.wh.odd", "b"), ("index", "c")];
