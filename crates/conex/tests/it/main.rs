@@ -1,12 +1,15 @@
 //! The program as people use it: the real binary on a store of its own, as root and as an ordinary
 //! user, without a network.
 
-#![allow(clippy::unwrap_used)] // Helpers of tests, outside of `#[test]` functions.
+// Helpers of tests, outside of `#[test]` functions; tests that are skipped say so.
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod build_cache;
 mod build_copy;
 mod build_language;
 mod build_run;
+mod build_same;
+mod build_trouble;
 mod cache;
 mod docs;
 mod images;

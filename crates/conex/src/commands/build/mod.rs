@@ -219,6 +219,7 @@ pub fn run(session: &Session, args: Args) -> Result<()> {
     if !args.check {
         session.privileges()?;
     }
+    let stopper = crate::signals::Stopper::block()?;
     let mut stdin = inputs::Stdin::default();
     let lease = if args.check { None } else { Some(session.store()?.lease()?) };
     let main = contexts::open_main(session, &args, lease.as_ref(), &mut stdin)?;
@@ -235,7 +236,8 @@ pub fn run(session: &Session, args: Args) -> Result<()> {
     let Some(lease) = lease else {
         return check(session, &warnings, &source);
     };
-    let outcome = build(session, &args, &lease, main, &dockerfile, &source, warnings);
+    let input = Input { dockerfile: &dockerfile, source: &source, stopper: &stopper };
+    let outcome = build(session, &args, &lease, main, &input, warnings);
     outcome.map_err(|mut error| {
         if !error.findings.is_empty() {
             error.source_text = Some(Box::new(source));
@@ -301,15 +303,23 @@ fn dockerfile_text(
     Ok((args.file.as_ref().map_or("Dockerfile".into(), |file| file.display().to_string()), text))
 }
 
+/// What a build starts with.
+struct Input<'i> {
+    dockerfile: &'i Dockerfile,
+    /// What people call the Dockerfile, and its text.
+    source: &'i (String, String),
+    stopper: &'i crate::signals::Stopper,
+}
+
 fn build(
     session: &Session,
     args: &Args,
     lease: &Lease,
     main: contexts::Main,
-    dockerfile: &Dockerfile,
-    source: &(String, String),
+    input: &Input<'_>,
     warnings: Vec<Diagnostic>,
 ) -> Result<()> {
+    let Input { dockerfile, source, stopper } = *input;
     let tags = args.tag.iter().map(|tag| Ok(tag.parse()?)).collect::<Result<Vec<Reference>>>()?;
     if let Some(with_digest) = tags.iter().find(|tag| tag.digest().is_some()) {
         return Err(CliError::usage(format!("`{with_digest}` names a digest, not a tag")));
@@ -354,14 +364,14 @@ fn build(
     let contexts = Contexts { main: main.context.map(Arc::new), named: named.folders };
     let secrets = inputs::secrets(&args.secret)?;
     let ssh = inputs::ssh(&args.ssh)?;
-    let cancel = crate::signals::cancel_on_signal()?;
+    let cancel = stopper.begin();
     let fetcher = fetch::Fetcher::new(session);
     let cache_from = outputs::open_caches(session, &args.cache_from, reporter)?;
     let on_failure = |spec: &conex_exec::ContainerSpec| inputs::shell(session, &progress, spec);
     let options = BuildOptions {
         lease,
         reporter,
-        cancel: &cancel,
+        cancel,
         contexts: &contexts,
         fetch: &fetcher,
         form,
