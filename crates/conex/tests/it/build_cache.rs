@@ -57,7 +57,9 @@ fn what_is_overridden_does_not_count() {
     assert_eq!(cached(&sandbox.built(file, &[])), ["COPY --chmod=644 f /f"]);
     // A stage that comes out the same is a hit for what copies from it.
     let stages = |n: u8| {
-        format!("FROM base AS a\nRUN : {n}; echo same > /f\nFROM base\nCOPY --from=a /f /g\nRUN : end\n")
+        format!(
+            "FROM base AS a\nRUN : {n}; echo same > /f\nFROM base\nCOPY --from=a /f /g\nRUN : end\n"
+        )
     };
     sandbox.built(&stages(1), &[]);
     assert_eq!(cached(&sandbox.built(&stages(2), &[])), ["COPY --from=a /f /g", "RUN : end"]);
@@ -112,8 +114,12 @@ fn a_cache_travels_to_another_store() {
     let Some(third) = Sandbox::with_base() else { return };
     third.write("context/f", "1");
     let layout = format!("type=oci,dest={}", first.text("inline.tar"));
-    first.built(file, &["--cache-to", "type=inline", "-t", "inline", "-o", &layout, "-o", "type=image"]);
+    first.built(
+        file,
+        &["--cache-to", "type=inline", "-t", "inline", "-o", &layout, "-o", "type=image"],
+    );
     third.ok(&["load", "-q", "-i", &first.text("inline.tar")]);
-    let missing = third.build(file, &["--cache-from", &format!("type=local,src={}", third.text("nosuch"))]);
+    let missing =
+        third.build(file, &["--cache-from", &format!("type=local,src={}", third.text("nosuch"))]);
     assert_eq!(missing.code, 0, "a cache that is not there is only a warning: {}", missing.err);
 }

@@ -30,7 +30,10 @@ fn check(sandbox: &Sandbox, cases: &[Case]) {
         let lacks: Vec<_> = case.fails.iter().filter(|text| !ended.err.contains(**text)).collect();
         let code = i32::from(!case.fails.is_empty());
         if ended.code != code || !lacks.is_empty() {
-            wrong.push(format!("== {}: code {}, lacks {lacks:?}\n{}", case.name, ended.code, ended.err));
+            wrong.push(format!(
+                "== {}: code {}, lacks {lacks:?}\n{}",
+                case.name, ended.code, ended.err
+            ));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -43,7 +46,8 @@ fn fill(sandbox: &Sandbox) {
     sandbox.write_mode("context/exec.sh", "#!/bin/sh\n", 0o755);
     sandbox.write_mode("context/private", "p\n", 0o600);
     sandbox.write_mode("context/suid", "s\n", 0o4755);
-    for file in ["dir/a", "dir/b", "dir/sub/c", "dir2/a2", "x/one/f1", "x/two/f2", "x/two/deep/f3"] {
+    for file in ["dir/a", "dir/b", "dir/sub/c", "dir2/a2", "x/one/f1", "x/two/f2", "x/two/deep/f3"]
+    {
         sandbox.write(&format!("context/{file}"), format!("{file}\n"));
     }
     sandbox.write("context/star*name", "star\n");
@@ -68,74 +72,205 @@ fn fill(sandbox: &Sandbox) {
 fn files_go_where_copy_says() {
     let Some(sandbox) = Sandbox::with_base() else { return };
     fill(&sandbox);
-    check(&sandbox, &[
-        builds("a file to a name", "COPY foo /new/name\nRUN [ $(cat /new/name) = foo ] && [ $(stat -c %a:%u:%g /new) = 755:0:0 ]\n"),
-        builds("a file to a folder", "COPY foo /new/\nRUN [ $(cat /new/foo) = foo ]\n"),
-        builds("a file to a folder that is there", "COPY foo /bin\nRUN [ $(cat /bin/foo) = foo ]\n"),
-        builds("relative destination", "WORKDIR /w\nCOPY foo .\nCOPY bar sub/\nCOPY foo ./x\nRUN [ $(cat /w/foo /w/sub/bar /w/x | tr -d '\\n') = foobarfoo ]\n"),
-        builds("content of a folder", "COPY dir /d\nRUN [ \"$(cd /d && find . | sort | tr '\\n' ' ')\" = '. ./a ./b ./sub ./sub/c ' ] && [ $(stat -c %a /d/sub) = 700 ]\n"),
-        builds("trailing slash of the source", "COPY dir/ /d/\nRUN [ -f /d/a ] && [ ! -e /d/dir ]\n"),
-        builds("folder to a folder that is there", "RUN mkdir /d && touch /d/mine\nCOPY dir /d\nRUN [ -f /d/mine ] && [ -f /d/a ]\n"),
-        builds("several sources", "COPY foo bar dir /d/\nRUN [ -f /d/foo ] && [ -f /d/bar ] && [ -f /d/a ]\n"),
-        builds("wildcard of files", "COPY fo[a-o] ba? /d/\nRUN [ \"$(ls /d | tr '\\n' ' ')\" = 'bar foo ' ]\n"),
-        builds("wildcard of folders flattens", "COPY x/* /d/\nRUN [ \"$(cd /d; find . | sort | tr '\\n' ' ')\" = '. ./deep ./deep/f3 ./f1 ./f2 ' ]\n"),
-        builds("wildcard without a match", "COPY nosuch* foo /d/\nRUN [ \"$(ls /d)\" = foo ]\n"),
-        builds("star does not cross folders", "COPY x/*/f2 /d/\nRUN [ \"$(ls /d)\" = f2 ]\n"),
-        builds("escaped star", "COPY star\\*name /d/\nRUN [ -f '/d/star*name' ]\n"),
-        builds("json with a space", "COPY [\"with space\", \"/d/to here\"]\nRUN [ \"$(cat '/d/to here')\" = space ]\n"),
-        fails("missing source", "COPY nosuch /d\n", &["-:2", "`nosuch`", "build context"]),
-        fails("typo of a source", "COPY fooo /d\n", &["-:2", "did you mean `foo`"]),
-        fails("json near miss", "COPY ['foo', '/d']\n", &["-:2"]),
-        builds("above the context is the context", "COPY ../../foo /d\nRUN [ $(cat /d) = foo ]\n"),
-        builds("absolute source", "COPY /foo /d\nRUN [ $(cat /d) = foo ]\n"),
-        builds("source link is followed", "COPY link /d\nRUN [ ! -L /d ] && [ $(cat /d) = foo ]\n"),
-        builds("source link to a folder is followed", "COPY dirlink /d\nCOPY dirlink/sub/c /c\nRUN [ -f /d/a ] && [ $(cat /c) = dir/sub/c ]\n"),
-        fails("source link out of the context", "COPY escape /d\n", &["-:2"]),
-        builds("links in a folder stay links", "COPY dir2 /d\nRUN [ $(readlink /d/up) = ../foo ]\n"),
-        builds("destination link is followed in the root", "RUN mkdir /real && ln -s /real /l && ln -s ../../../../real /up\nCOPY dir /l\nCOPY foo /up/\nRUN [ -L /l ] && [ -f /real/a ] && [ -f /real/foo ]\n"),
-        builds("destination file link is replaced within", "RUN mkdir /o && echo old > /o/f && ln -s /o/f /l\nCOPY foo /l\nRUN [ $(cat /l) = foo ]\n"),
-        builds("hard links stay", "COPY hard /h\nRUN [ $(stat -c %h /h/1) = 2 ] && [ $(stat -c %i /h/1) = $(stat -c %i /h/2) ]\n"),
-        builds("special bits stay", "COPY suid exec.sh private /\nRUN [ $(stat -c %a /suid) = 4755 ] && [ $(stat -c %a /exec.sh) = 755 ] && [ $(stat -c %a /private) = 600 ]\n"),
-        fails("a file on a folder", "RUN mkdir -p /d/foo/x\nCOPY foo /d/\n", &["-:3", "/d/foo"]),
-        fails("a folder on a file", "RUN mkdir /d && touch /d/sub\nCOPY dir /d/\n", &["-:3", "/d/sub"]),
-        builds("twice is once", "COPY dir2 /d\nCOPY dir2 /d\nRUN [ $(readlink /d/up) = ../foo ] && [ $(cat /d/a2) = dir2/a2 ]\n"),
-        builds("inline files", "ARG V=1\nCOPY <<a <<\"b\" /d/\n$V \"q\" \\$V\na\n$V\nb\nRUN [ \"$(cat /d/a)\" = '1 \"q\" $V' ] && [ \"$(cat /d/b)\" = '$V' ] && [ $(stat -c %a:%u /d/a) = 644:0 ]\n"),
-        builds("an inline file to a name", "COPY --chmod=755 <<EOF /d/script\n#!/bin/sh\necho ran\nEOF\nRUN [ $(/d/script) = ran ]\n"),
-        fails("a heredoc as destination", "COPY foo <<EOF\nEOF\n", &["-:2"]),
-        builds("all of an empty stage", "COPY --from=scratch / /d/\nRUN [ -d /d ]\n"),
-    ]);
+    check(
+        &sandbox,
+        &[
+            builds(
+                "a file to a name",
+                "COPY foo /new/name\nRUN [ $(cat /new/name) = foo ] && [ $(stat -c %a:%u:%g /new) = 755:0:0 ]\n",
+            ),
+            builds("a file to a folder", "COPY foo /new/\nRUN [ $(cat /new/foo) = foo ]\n"),
+            builds(
+                "a file to a folder that is there",
+                "COPY foo /bin\nRUN [ $(cat /bin/foo) = foo ]\n",
+            ),
+            builds(
+                "relative destination",
+                "WORKDIR /w\nCOPY foo .\nCOPY bar sub/\nCOPY foo ./x\nRUN [ $(cat /w/foo /w/sub/bar /w/x | tr -d '\\n') = foobarfoo ]\n",
+            ),
+            builds(
+                "content of a folder",
+                "COPY dir /d\nRUN [ \"$(cd /d && find . | sort | tr '\\n' ' ')\" = '. ./a ./b ./sub ./sub/c ' ] && [ $(stat -c %a /d/sub) = 700 ]\n",
+            ),
+            builds(
+                "trailing slash of the source",
+                "COPY dir/ /d/\nRUN [ -f /d/a ] && [ ! -e /d/dir ]\n",
+            ),
+            builds(
+                "folder to a folder that is there",
+                "RUN mkdir /d && touch /d/mine\nCOPY dir /d\nRUN [ -f /d/mine ] && [ -f /d/a ]\n",
+            ),
+            builds(
+                "several sources",
+                "COPY foo bar dir /d/\nRUN [ -f /d/foo ] && [ -f /d/bar ] && [ -f /d/a ]\n",
+            ),
+            builds(
+                "wildcard of files",
+                "COPY fo[a-o] ba? /d/\nRUN [ \"$(ls /d | tr '\\n' ' ')\" = 'bar foo ' ]\n",
+            ),
+            builds(
+                "wildcard of folders flattens",
+                "COPY x/* /d/\nRUN [ \"$(cd /d; find . | sort | tr '\\n' ' ')\" = '. ./deep ./deep/f3 ./f1 ./f2 ' ]\n",
+            ),
+            builds(
+                "wildcard without a match",
+                "COPY nosuch* foo /d/\nRUN [ \"$(ls /d)\" = foo ]\n",
+            ),
+            builds("star does not cross folders", "COPY x/*/f2 /d/\nRUN [ \"$(ls /d)\" = f2 ]\n"),
+            builds("escaped star", "COPY star\\*name /d/\nRUN [ -f '/d/star*name' ]\n"),
+            builds(
+                "json with a space",
+                "COPY [\"with space\", \"/d/to here\"]\nRUN [ \"$(cat '/d/to here')\" = space ]\n",
+            ),
+            fails("missing source", "COPY nosuch /d\n", &["-:2", "`nosuch`", "build context"]),
+            fails("typo of a source", "COPY fooo /d\n", &["-:2", "did you mean `foo`"]),
+            fails("json near miss", "COPY ['foo', '/d']\n", &["-:2"]),
+            builds(
+                "above the context is the context",
+                "COPY ../../foo /d\nRUN [ $(cat /d) = foo ]\n",
+            ),
+            builds("absolute source", "COPY /foo /d\nRUN [ $(cat /d) = foo ]\n"),
+            builds(
+                "source link is followed",
+                "COPY link /d\nRUN [ ! -L /d ] && [ $(cat /d) = foo ]\n",
+            ),
+            builds(
+                "source link to a folder is followed",
+                "COPY dirlink /d\nCOPY dirlink/sub/c /c\nRUN [ -f /d/a ] && [ $(cat /c) = dir/sub/c ]\n",
+            ),
+            fails("source link out of the context", "COPY escape /d\n", &["-:2"]),
+            builds(
+                "links in a folder stay links",
+                "COPY dir2 /d\nRUN [ $(readlink /d/up) = ../foo ]\n",
+            ),
+            builds(
+                "destination link is followed in the root",
+                "RUN mkdir /real && ln -s /real /l && ln -s ../../../../real /up\nCOPY dir /l\nCOPY foo /up/\nRUN [ -L /l ] && [ -f /real/a ] && [ -f /real/foo ]\n",
+            ),
+            builds(
+                "destination file link is replaced within",
+                "RUN mkdir /o && echo old > /o/f && ln -s /o/f /l\nCOPY foo /l\nRUN [ $(cat /l) = foo ]\n",
+            ),
+            builds(
+                "hard links stay",
+                "COPY hard /h\nRUN [ $(stat -c %h /h/1) = 2 ] && [ $(stat -c %i /h/1) = $(stat -c %i /h/2) ]\n",
+            ),
+            builds(
+                "special bits stay",
+                "COPY suid exec.sh private /\nRUN [ $(stat -c %a /suid) = 4755 ] && [ $(stat -c %a /exec.sh) = 755 ] && [ $(stat -c %a /private) = 600 ]\n",
+            ),
+            fails(
+                "a file on a folder",
+                "RUN mkdir -p /d/foo/x\nCOPY foo /d/\n",
+                &["-:3", "/d/foo"],
+            ),
+            fails(
+                "a folder on a file",
+                "RUN mkdir /d && touch /d/sub\nCOPY dir /d/\n",
+                &["-:3", "/d/sub"],
+            ),
+            builds(
+                "twice is once",
+                "COPY dir2 /d\nCOPY dir2 /d\nRUN [ $(readlink /d/up) = ../foo ] && [ $(cat /d/a2) = dir2/a2 ]\n",
+            ),
+            builds(
+                "inline files",
+                "ARG V=1\nCOPY <<a <<\"b\" /d/\n$V \"q\" \\$V\na\n$V\nb\nRUN [ \"$(cat /d/a)\" = '1 \"q\" $V' ] && [ \"$(cat /d/b)\" = '$V' ] && [ $(stat -c %a:%u /d/a) = 644:0 ]\n",
+            ),
+            builds(
+                "an inline file to a name",
+                "COPY --chmod=755 <<EOF /d/script\n#!/bin/sh\necho ran\nEOF\nRUN [ $(/d/script) = ran ]\n",
+            ),
+            fails("a heredoc as destination", "COPY foo <<EOF\nEOF\n", &["-:2"]),
+            builds("all of an empty stage", "COPY --from=scratch / /d/\nRUN [ -d /d ]\n"),
+        ],
+    );
 }
 
 #[test]
 fn files_belong_to_whom_copy_says() {
     let Some(sandbox) = Sandbox::with_base() else { return };
     fill(&sandbox);
-    check(&sandbox, &[
-        builds("root unless said", "USER app\nCOPY foo /d/\nRUN [ $(stat -c %u:%g /d/foo) = 0:0 ]\n"),
-        builds("number alone", "COPY --chown=7 foo /d/\nRUN [ $(stat -c %u:%g /d/foo) = 7:7 ] && [ $(stat -c %u:%g /d) = 7:7 ]\n"),
-        builds("name alone", "COPY --chown=app dir /d\nRUN [ $(stat -c %u:%g /d/sub/c) = 1000:1001 ] && [ $(stat -c %u:%g /d) = 1000:1001 ]\n"),
-        builds("both", "COPY --chown=app:testgroup foo /f\nCOPY --chown=1001:testgroup foo /g\nCOPY --chown=app:7 foo /h\nRUN [ $(stat -c %u:%g /f) = 1000:2001 ] && [ $(stat -c %u:%g /g) = 1001:2001 ] && [ $(stat -c %u:%g /h) = 1000:7 ]\n"),
-        builds("variables", "ARG U=app\nCOPY --chown=$U:${U} foo /f\nRUN [ $(stat -c %u:%g /f) = 1000:1001 ]\n"),
-        fails("unknown user", "COPY --chown=nosuch foo /f\n", &["-:2", "nosuch"]),
-        fails("unknown group", "COPY --chown=app:nosuch foo /f\n", &["-:2", "nosuch"]),
-        builds("from a stage", "RUN mkdir -p /s/sub && touch /s/sub/f && chown -R 101:201 /s\nFROM base\nRUN mkdir /e && chown 5:5 /e\nCOPY --from=0 /s /d\nCOPY --from=0 /s /e\nRUN [ $(stat -c %u:%g:%a /d) = 0:0:755 ] && [ $(stat -c %u:%g /d/sub /d/sub/f | sort -u) = 101:201 ] && [ $(stat -c %u:%g /e) = 5:5 ]\n"),
-        builds("mode of implied folders", "COPY --chmod=770 foo /parent/sub/foo\nRUN [ \"$(stat -c %a /parent /parent/sub /parent/sub/foo | tr '\\n' ' ')\" = '770 770 770 ' ]\n"),
-        builds("special modes", "COPY --chmod=7755 foo /f\nRUN [ $(stat -c %a /f) = 7755 ]\n"),
-        builds("symbolic modes", "COPY --chmod=u=rwX,go=rX dir /d\nRUN [ $(stat -c %a /d/sub) = 755 ] && [ $(stat -c %a /d/a) = 644 ]\n"),
-        fails("mode too large", "COPY --chmod=10000 foo /f\n", &["-:2", "10000"]),
-        fails("no mode", "COPY --chmod=rwx! foo /f\n", &["-:2", "rwx!"]),
-        builds("mode by variable", "ARG M=751\nCOPY --chmod=$M foo /f\nRUN [ $(stat -c %a /f) = 751 ]\n"),
-        builds("link", "RUN ln -s /real /l && mkdir /real /w && touch /w/mine\nCOPY --link dir /l/\nCOPY --link foo /w/\nRUN [ ! -L /l ] && [ -f /l/a ] && [ ! -e /real/a ] && [ -f /w/mine ] && [ -f /w/foo ]\n"),
-        builds("link with mode and owner", "COPY --link --chmod=700 --chown=3:4 foo /f\nRUN [ $(stat -c %a:%u:%g /f) = 700:3:4 ]\n"),
-        builds("parents", "COPY --parents dir/sub/c x/one /d/\nRUN [ \"$(cd /d; find . -type f | sort | tr '\\n' ' ')\" = './dir/sub/c ./x/one/f1 ' ] && [ $(stat -c %a /d/dir/sub) = 700 ]\n"),
-        builds("parents with a pivot", "COPY --parents ./x/./two/deep /d/\nRUN [ -f /d/two/deep/f3 ] && [ ! -e /d/x ]\n"),
-        builds("parents with any folder", "COPY --parents x/**/f* /d/\nRUN [ \"$(cd /d; find . -type f | sort | tr '\\n' ' ')\" = './x/one/f1 ./x/two/deep/f3 ./x/two/f2 ' ]\n"),
-        builds("exclude", "COPY --exclude=sub --exclude=b dir /d\nRUN [ \"$(ls /d)\" = a ]\n"),
-        builds("exclude in a wildcard", "COPY --exclude=b* ba? fo? /d/\nRUN [ \"$(ls /d)\" = foo ]\n"),
-        builds("exclude with an exception", "COPY --exclude=** --exclude=!sub/c dir /d/\nRUN [ \"$(cd /d; find . -type f)\" = ./sub/c ]\n"),
-        builds("exclude from a stage", "RUN mkdir /s && touch /s/a.c /s/a.o\nFROM base\nCOPY --from=0 --exclude=*.o /s /d\nRUN [ \"$(ls /d)\" = a.c ]\n"),
-        fails("unknown flag", "COPY --chwon=app foo /f\n", &["-:2", "--chown"]),
-    ]);
+    check(
+        &sandbox,
+        &[
+            builds(
+                "root unless said",
+                "USER app\nCOPY foo /d/\nRUN [ $(stat -c %u:%g /d/foo) = 0:0 ]\n",
+            ),
+            builds(
+                "number alone",
+                "COPY --chown=7 foo /d/\nRUN [ $(stat -c %u:%g /d/foo) = 7:7 ] && [ $(stat -c %u:%g /d) = 7:7 ]\n",
+            ),
+            builds(
+                "name alone",
+                "COPY --chown=app dir /d\nRUN [ $(stat -c %u:%g /d/sub/c) = 1000:1001 ] && [ $(stat -c %u:%g /d) = 1000:1001 ]\n",
+            ),
+            builds(
+                "both",
+                "COPY --chown=app:testgroup foo /f\nCOPY --chown=1001:testgroup foo /g\nCOPY --chown=app:7 foo /h\nRUN [ $(stat -c %u:%g /f) = 1000:2001 ] && [ $(stat -c %u:%g /g) = 1001:2001 ] && [ $(stat -c %u:%g /h) = 1000:7 ]\n",
+            ),
+            builds(
+                "variables",
+                "ARG U=app\nCOPY --chown=$U:${U} foo /f\nRUN [ $(stat -c %u:%g /f) = 1000:1001 ]\n",
+            ),
+            fails("unknown user", "COPY --chown=nosuch foo /f\n", &["-:2", "nosuch"]),
+            fails("unknown group", "COPY --chown=app:nosuch foo /f\n", &["-:2", "nosuch"]),
+            builds(
+                "from a stage",
+                "RUN mkdir -p /s/sub && touch /s/sub/f && chown -R 101:201 /s\nFROM base\nRUN mkdir /e && chown 5:5 /e\nCOPY --from=0 /s /d\nCOPY --from=0 /s /e\nRUN [ $(stat -c %u:%g:%a /d) = 0:0:755 ] && [ $(stat -c %u:%g /d/sub /d/sub/f | sort -u) = 101:201 ] && [ $(stat -c %u:%g /e) = 5:5 ]\n",
+            ),
+            builds(
+                "mode of implied folders",
+                "COPY --chmod=770 foo /parent/sub/foo\nRUN [ \"$(stat -c %a /parent /parent/sub /parent/sub/foo | tr '\\n' ' ')\" = '770 770 770 ' ]\n",
+            ),
+            builds("special modes", "COPY --chmod=7755 foo /f\nRUN [ $(stat -c %a /f) = 7755 ]\n"),
+            builds(
+                "symbolic modes",
+                "COPY --chmod=u=rwX,go=rX dir /d\nRUN [ $(stat -c %a /d/sub) = 755 ] && [ $(stat -c %a /d/a) = 644 ]\n",
+            ),
+            fails("mode too large", "COPY --chmod=10000 foo /f\n", &["-:2", "10000"]),
+            fails("no mode", "COPY --chmod=rwx! foo /f\n", &["-:2", "rwx!"]),
+            builds(
+                "mode by variable",
+                "ARG M=751\nCOPY --chmod=$M foo /f\nRUN [ $(stat -c %a /f) = 751 ]\n",
+            ),
+            builds(
+                "link",
+                "RUN ln -s /real /l && mkdir /real /w && touch /w/mine\nCOPY --link dir /l/\nCOPY --link foo /w/\nRUN [ ! -L /l ] && [ -f /l/a ] && [ ! -e /real/a ] && [ -f /w/mine ] && [ -f /w/foo ]\n",
+            ),
+            builds(
+                "link with mode and owner",
+                "COPY --link --chmod=700 --chown=3:4 foo /f\nRUN [ $(stat -c %a:%u:%g /f) = 700:3:4 ]\n",
+            ),
+            builds(
+                "parents",
+                "COPY --parents dir/sub/c x/one /d/\nRUN [ \"$(cd /d; find . -type f | sort | tr '\\n' ' ')\" = './dir/sub/c ./x/one/f1 ' ] && [ $(stat -c %a /d/dir/sub) = 700 ]\n",
+            ),
+            builds(
+                "parents with a pivot",
+                "COPY --parents ./x/./two/deep /d/\nRUN [ -f /d/two/deep/f3 ] && [ ! -e /d/x ]\n",
+            ),
+            builds(
+                "parents with any folder",
+                "COPY --parents x/**/f* /d/\nRUN [ \"$(cd /d; find . -type f | sort | tr '\\n' ' ')\" = './x/one/f1 ./x/two/deep/f3 ./x/two/f2 ' ]\n",
+            ),
+            builds("exclude", "COPY --exclude=sub --exclude=b dir /d\nRUN [ \"$(ls /d)\" = a ]\n"),
+            builds(
+                "exclude in a wildcard",
+                "COPY --exclude=b* ba? fo? /d/\nRUN [ \"$(ls /d)\" = foo ]\n",
+            ),
+            builds(
+                "exclude with an exception",
+                "COPY --exclude=** --exclude=!sub/c dir /d/\nRUN [ \"$(cd /d; find . -type f)\" = ./sub/c ]\n",
+            ),
+            builds(
+                "exclude from a stage",
+                "RUN mkdir /s && touch /s/a.c /s/a.o\nFROM base\nCOPY --from=0 --exclude=*.o /s /d\nRUN [ \"$(ls /d)\" = a.c ]\n",
+            ),
+            fails("unknown flag", "COPY --chwon=app foo /f\n", &["-:2", "--chown"]),
+        ],
+    );
 }
 
 #[test]
@@ -169,14 +304,26 @@ fn archives_are_unpacked_by_add_only() {
     }
     sandbox.write("context/no.tar", "this is no archive\n");
     sandbox.built(&format!("FROM base\n{all}"), &[]);
-    check(&sandbox, &[
-        builds("copy keeps it whole", "COPY a.tar /d/\nRUN [ -f /d/a.tar ]\n"),
-        builds("add of what only looks like one", "ADD no.tar /d/\nRUN [ -f /d/no.tar ]\n"),
-        builds("add that shall not unpack", "ADD --unpack=false a.tar /d/\nRUN [ -f /d/a.tar ]\n"),
-        builds("owner of members", "ADD --chown=app a.tar /d\nRUN [ \"$(stat -c %u:%g /d /d/sub /d/sub/f | sort -u)\" = 1000:1001 ]\n"),
-        builds("through an absolute link of the root", "RUN mkdir /real && ln -s /real /d\nADD a.tar /d/\nRUN [ -f /real/sub/f ] && [ -L /d ]\n"),
-        builds("add of plain files", "ADD no.tar /x\nRUN [ -f /x ]\n"),
-    ]);
+    check(
+        &sandbox,
+        &[
+            builds("copy keeps it whole", "COPY a.tar /d/\nRUN [ -f /d/a.tar ]\n"),
+            builds("add of what only looks like one", "ADD no.tar /d/\nRUN [ -f /d/no.tar ]\n"),
+            builds(
+                "add that shall not unpack",
+                "ADD --unpack=false a.tar /d/\nRUN [ -f /d/a.tar ]\n",
+            ),
+            builds(
+                "owner of members",
+                "ADD --chown=app a.tar /d\nRUN [ \"$(stat -c %u:%g /d /d/sub /d/sub/f | sort -u)\" = 1000:1001 ]\n",
+            ),
+            builds(
+                "through an absolute link of the root",
+                "RUN mkdir /real && ln -s /real /d\nADD a.tar /d/\nRUN [ -f /real/sub/f ] && [ -L /d ]\n",
+            ),
+            builds("add of plain files", "ADD no.tar /x\nRUN [ -f /x ]\n"),
+        ],
+    );
 }
 
 #[test]
@@ -207,10 +354,13 @@ fn hostile_archives_stay_inside() {
     let archives = [
         ("up", vec![entry(&up, b'0', "", b"owned")]),
         ("absolute", vec![entry(canary.to_str().unwrap(), b'0', "", b"owned")]),
-        ("through a link", vec![
-            entry("l", b'2', sandbox.path().to_str().unwrap(), b""),
-            entry("l/canary", b'0', "", b"owned"),
-        ]),
+        (
+            "through a link",
+            vec![
+                entry("l", b'2', sandbox.path().to_str().unwrap(), b""),
+                entry("l/canary", b'0', "", b"owned"),
+            ],
+        ),
         ("hard link", vec![entry("h", b'1', &up, b""), entry("h", b'0', "", b"owned")]),
     ];
     for (name, parts) in archives {

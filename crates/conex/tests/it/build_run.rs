@@ -55,8 +55,7 @@ fn caches_live_on_and_are_shared_as_they_say() {
     let Some(sandbox) = Sandbox::with_base() else { return };
     let count = "--mount=type=cache,target=/c sh -c 'echo x >> /c/n; wc -l < /c/n'";
     for round in 1..=3 {
-        let shown =
-            sandbox.built(&format!("FROM base\nRUN {count}\n"), &["--no-cache"]);
+        let shown = sandbox.built(&format!("FROM base\nRUN {count}\n"), &["--no-cache"]);
         assert!(shown.lines().any(|line| line.ends_with(&format!(" {round}"))), "{shown}");
     }
     for file in [
@@ -121,18 +120,33 @@ fn secrets_are_files_or_variables() {
     sandbox.write("multi", "line one secret\nline two secret\n");
     let file = format!("id=m,src={}", sandbox.text("multi"));
     for (dockerfile, args) in [
-        ("FROM base\nRUN --mount=type=secret,id=TOKEN [ $(cat /run/secrets/TOKEN) = from-env ]\n", vec!["--secret", "id=TOKEN"]),
-        ("FROM base\nRUN --mount=type=secret,id=a,target=/s/x,mode=0440,uid=5,gid=6 [ $(stat -c %a:%u:%g /s/x) = 440:5:6 ]\n", vec!["--secret", "id=a,env=TOKEN"]),
-        ("FROM base\nRUN --mount=type=secret,id=a,env=X [ $X = from-env ] && [ ! -e /run/secrets/a ]\n", vec!["--secret", "id=a,env=TOKEN"]),
+        (
+            "FROM base\nRUN --mount=type=secret,id=TOKEN [ $(cat /run/secrets/TOKEN) = from-env ]\n",
+            vec!["--secret", "id=TOKEN"],
+        ),
+        (
+            "FROM base\nRUN --mount=type=secret,id=a,target=/s/x,mode=0440,uid=5,gid=6 [ $(stat -c %a:%u:%g /s/x) = 440:5:6 ]\n",
+            vec!["--secret", "id=a,env=TOKEN"],
+        ),
+        (
+            "FROM base\nRUN --mount=type=secret,id=a,env=X [ $X = from-env ] && [ ! -e /run/secrets/a ]\n",
+            vec!["--secret", "id=a,env=TOKEN"],
+        ),
         ("FROM base\nRUN --mount=type=secret,id=none [ ! -e /run/secrets/none ]\n", vec![]),
-        ("FROM base\nRUN --mount=type=secret,id=m [ \"$(wc -l < /run/secrets/m)\" = 2 ]\n", vec!["--secret", &file]),
+        (
+            "FROM base\nRUN --mount=type=secret,id=m [ \"$(wc -l < /run/secrets/m)\" = 2 ]\n",
+            vec!["--secret", &file],
+        ),
     ] {
         sandbox.built(dockerfile, &args);
     }
     let ended = sandbox.build("FROM base\nRUN --mount=type=secret,id=none,required true\n", &[]);
     assert_eq!(ended.code, 1);
     assert!(ended.err.contains("--secret id=none"), "{}", ended.err);
-    let shown = sandbox.built("FROM base\nRUN --mount=type=secret,id=m cat /run/secrets/m\n", &["--secret", &file]);
+    let shown = sandbox.built(
+        "FROM base\nRUN --mount=type=secret,id=m cat /run/secrets/m\n",
+        &["--secret", &file],
+    );
     assert!(!shown.contains("line one secret") && !shown.contains("line two secret"), "{shown}");
     // Another value is no reason to run a step again.
     let step = "FROM base\nRUN --mount=type=secret,id=TOKEN true\n";
@@ -172,8 +186,13 @@ fn a_real_ssh_agent_lists_its_keys() {
     let mut keygen = Command::new("ssh-keygen");
     keygen.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key);
     assert!(keygen.status().unwrap().success());
-    let mut running =
-        Command::new(agent).arg("-D").arg("-a").arg(&socket).stdout(std::process::Stdio::null()).spawn().unwrap();
+    let mut running = Command::new(agent)
+        .arg("-D")
+        .arg("-a")
+        .arg(&socket)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
     for _ in 0..100 {
         if socket.exists() {
             break;

@@ -41,7 +41,9 @@ fn sleeping(sandbox: &Sandbox, seconds: &str) -> Child {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    wait_for("the step", || processes(&format!("sleep {seconds}")).iter().any(|line| line.starts_with("sleep")));
+    wait_for("the step", || {
+        processes(&format!("sleep {seconds}")).iter().any(|line| line.starts_with("sleep"))
+    });
     child
 }
 
@@ -81,7 +83,10 @@ fn a_kill_leaves_nothing_that_stays() {
 #[test]
 fn two_builds_share_a_step() {
     let Some(sandbox) = Sandbox::with_base() else { return };
-    sandbox.write("context/Dockerfile", "FROM base\nRUN --mount=type=cache,target=/c echo x >> /c/n; sleep 1; cp /c/n /n\n");
+    sandbox.write(
+        "context/Dockerfile",
+        "FROM base\nRUN --mount=type=cache,target=/c echo x >> /c/n; sleep 1; cp /c/n /n\n",
+    );
     let start = || {
         let mut command = sandbox.command(&["build", "-q", "context"]);
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()

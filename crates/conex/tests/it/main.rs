@@ -7,6 +7,7 @@
 mod build_cache;
 mod build_copy;
 mod build_language;
+mod build_output;
 mod build_run;
 mod build_same;
 mod build_trouble;
@@ -15,6 +16,7 @@ mod docs;
 mod images;
 mod inspect;
 mod prune;
+mod run_container;
 mod sandbox;
 mod scene;
 mod shown;

@@ -107,8 +107,13 @@ impl Sandbox {
         if let Some(folder) = Path::new(path).parent() {
             self.folder(folder.to_str().unwrap());
         }
-        let mut open =
-            fs::File::options().write(true).create(true).truncate(true).mode(mode).open(&file).unwrap();
+        let mut open = fs::File::options()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(mode)
+            .open(&file)
+            .unwrap();
         open.write_all(content.as_ref()).unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
         file

@@ -2,7 +2,7 @@
 
 use conex_build::{BaseImage, Error, ErrorKind, Images};
 use conex_oci::{Platform, Reference};
-use conex_report::Reporter;
+use conex_report::{Event, Reporter};
 use conex_store::{ImageRecord, Lease};
 
 use crate::session::Session;
@@ -81,6 +81,11 @@ impl BaseImages<'_> {
             Error::new(ErrorKind::Io, format!("cannot unpack the image `{name}`")).caused_by(error)
         })?;
         let config = store_ref.image_config(&chosen.id).map_err(store)?;
+        if !config.platform.serves(platform) {
+            let here = &config.platform;
+            let text = format!("the base image `{name}` is for `{here}`, not `{platform}`");
+            self.reporter.event(Event::Note { text });
+        }
         Ok(BaseImage { name: name.to_owned(), config })
     }
 }

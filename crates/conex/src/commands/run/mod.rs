@@ -36,7 +36,7 @@ pub struct Args {
     #[arg(value_names = ["IMAGE", "COMMAND"], required = true, num_args = 1.., trailing_var_arg = true)]
     image_and_command: Vec<String>,
 
-    /// Accepted for Docker's sake: the container is always removed when its command ends
+    /// Remove the volumes that nobody named when the command ends (the container always goes)
     #[arg(long)]
     rm: bool,
 
@@ -181,7 +181,7 @@ impl Args {
 /// Runs the command.
 pub fn run(session: &Session, args: Args) -> Result<()> {
     let code = start(session, &args).map_err(|error| match error.code {
-        crate::error::FAILED => error.with_code(RUN_FAILED),
+        crate::error::FAILED | crate::error::USAGE => error.with_code(RUN_FAILED),
         _ => error,
     })?;
     match code {
@@ -199,7 +199,11 @@ fn start(session: &Session, args: &Args) -> Result<u8> {
     let spec = container(session, args, &lease, &config, stack.as_ref(), &changes, &mut used)?;
     let options =
         ExecOptions { runtime: parse::runtime(args.runtime.as_deref())?, ..ExecOptions::default() };
-    streams::attach(&spec, args.interactive, args.tty, &options)
+    let ended = streams::attach(&spec, args.interactive, args.tty, &options);
+    if args.rm {
+        used.remove_anonymous(&lease)?;
+    }
+    ended
 }
 
 /// Finds the image, and brings its layers into the store if they are not there.
@@ -235,6 +239,12 @@ fn image(session: &Session, args: &Args, lease: &Lease) -> Result<(ImageConfig, 
     })?;
     lease.hold_image(&chosen.id)?;
     let config = store.image_config(&chosen.id)?;
+    if args.platform.is_some() && !config.platform.serves(&platform) {
+        let here = &config.platform;
+        let message = format!("the image `{}` is for `{here}`, not `{platform}`", args.image());
+        return Err(CliError::new(message)
+            .with_hint("`--pull=always` asks the registry for that of another platform"));
+    }
     if let Err(why) = crate::platforms::can_run(&config.platform) {
         let message = format!("cannot run an image of `{}` on this machine", config.platform);
         return Err(CliError::new(message).with_hint(why));

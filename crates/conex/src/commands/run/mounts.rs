@@ -18,13 +18,25 @@ use crate::settings::absolute;
 #[derive(Debug)]
 pub struct Used {
     volumes: Vec<VolumeUse>,
+    /// The names of those that nobody named.
+    anonymous: Vec<String>,
     form: Form,
 }
 
 impl Used {
     /// Nothing yet; files of volumes are written in this form.
     pub fn new(form: Form) -> Self {
-        Self { volumes: Vec::new(), form }
+        Self { volumes: Vec::new(), anonymous: Vec::new(), form }
+    }
+
+    /// Removes the volumes that nobody named, as nobody can name them again. To be called when the
+    /// container is gone.
+    pub fn remove_anonymous(self, lease: &Lease) -> Result<()> {
+        drop(self.volumes);
+        for name in &self.anonymous {
+            lease.store().remove_volume(name)?;
+        }
+        Ok(())
     }
 }
 
@@ -131,6 +143,7 @@ fn named(
 /// A volume that nobody named, in place of what the image has there.
 fn anonymous(lease: &Lease, stack: &Stack, target: &str, used: &mut Used) -> Result<Mount> {
     let volume = lease.store().create_volume(&NewVolume::default())?;
+    used.anonymous.push(volume.name.clone());
     named(lease, stack, &volume.name, target.to_owned(), Access::ReadWrite, true, used)
 }
 
