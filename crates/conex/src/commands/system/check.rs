@@ -172,7 +172,8 @@ impl Outcome {
             (_, true, Some(_)) => lines.push("the store is sound now".to_owned()),
             _ => {}
         }
-        lines.iter().map(|line| format!("{line}\n")).collect()
+        // Names of folders that are not known can be anything.
+        lines.iter().map(|line| format!("{}\n", conex_term::clean(line))).collect()
     }
 
     fn value(&self) -> Value {
