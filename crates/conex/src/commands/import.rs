@@ -59,9 +59,10 @@ pub fn run(session: &Session, args: Args) -> Result<()> {
     let options = ApplyOptions::new(threads);
     conex_layer::unpack_archive(&mut input, &mut root.target, Path::new("/"), None, &options)
         .map_err(|error| CliError::because(format!("cannot import `{}`", args.file), error))?;
-    let created_by = format!("conex import {}", args.file);
+    // Where the tar lies must not decide the image's ID.
+    let created_by = "conex import";
     let message = if args.message.is_empty() { "Imported from -" } else { &args.message };
-    let record = root.finish(config, &created_by, message, ImageSource::Imported)?;
+    let record = root.finish(config, created_by, message, ImageSource::Imported)?;
     if let Some(name) = name {
         lease.store().tag(&name, &record.id, &Expected::Anything)?;
     }

@@ -212,7 +212,7 @@ fn a_time_of_making_that_means_something_is_shown() {
     let Some(scene) = Scene::with_files() else { return };
     let mut command = scene.command(&["build", "-q", "-t", "dated", "-"]);
     command.env("SOURCE_DATE_EPOCH", "1700000000");
-    let built = ended(feed(command, b"FROM base\nLABEL a=b\n"));
+    let built = ended(&feed(command, b"FROM base\nLABEL a=b\n"));
     scene.output(built).ok();
     let args = ["history", "-H=false", "--format", "{{.CreatedAt}} {{.CreatedBy}}", "dated"];
     let history = scene.run(&args).ok();

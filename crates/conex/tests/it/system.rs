@@ -163,7 +163,7 @@ fn info_answers_where_no_store_can_be() {
     let Some(scene) = Scene::new() else { return };
     let mut command = std::process::Command::new(CONEX);
     command.args(["--root", "/proc/nowhere", "info"]).env_clear().env("PATH", PATH);
-    let output = scene.output(ended(command.output().unwrap()));
+    let output = scene.output(ended(&command.output().unwrap()));
     assert!(output.stdout.contains("Warning:       the store cannot be used: "), "{output}");
     assert_eq!(output.code, 0);
 }

@@ -499,11 +499,13 @@ fn epoch(session: &Session, build_args: &BTreeMap<String, String>) -> Result<i64
 }
 
 fn resources(args: &Args) -> Result<Resources> {
-    let mut resources = Resources::default();
-    resources.memory = args.memory.as_deref().map(parse::bytes).transpose()?;
-    resources.cpu_nanos = args.cpus.as_deref().map(parse::cpus).transpose()?;
-    resources.ulimits = parse::ulimits(&args.ulimit)?;
-    resources.cgroup_parent.clone_from(&args.cgroup_parent);
+    let mut resources = Resources {
+        memory: args.memory.as_deref().map(parse::bytes).transpose()?,
+        cpu_nanos: args.cpus.as_deref().map(parse::cpus).transpose()?,
+        ulimits: parse::ulimits(&args.ulimit)?,
+        cgroup_parent: args.cgroup_parent.clone(),
+        ..Resources::default()
+    };
     if let Some(size) = &args.shm_size {
         resources.shm_size = parse::bytes(size)?;
     }
