@@ -28,7 +28,8 @@ pub(crate) struct GzipBlocks {
     waiting: VecDeque<Receiver<io::Result<Done>>>,
     waiting_max: usize,
     threads: Vec<JoinHandle<()>>,
-    crc: flate2::Crc,
+    crc: u32,
+    size: u64,
 }
 
 struct Job {
@@ -38,7 +39,9 @@ struct Job {
 
 struct Done {
     compressed: Vec<u8>,
-    crc: flate2::Crc,
+    crc: u32,
+    /// Size of the block before.
+    size: u64,
 }
 
 impl GzipBlocks {
@@ -63,7 +66,8 @@ impl GzipBlocks {
             waiting: VecDeque::new(),
             waiting_max: thread_count * 2 + 1,
             threads,
-            crc: flate2::Crc::new(),
+            crc: 0,
+            size: 0,
         })
     }
 
@@ -90,15 +94,17 @@ impl GzipBlocks {
             thread.join().map_err(|_| gone())?;
         }
         out.write_all(&LAST_BLOCK)?;
-        out.write_all(&self.crc.sum().to_le_bytes())?;
-        // The size modulo 2^32 (RFC 1952, 2.3.1), which `amount` is.
-        out.write_all(&self.crc.amount().to_le_bytes())
+        out.write_all(&self.crc.to_le_bytes())?;
+        // The size modulo 2^32 (RFC 1952, 2.3.1).
+        let size = u32::try_from(self.size & 0xffff_ffff).unwrap_or(0);
+        out.write_all(&size.to_le_bytes())
     }
 
     fn write_next(&mut self, out: &mut impl Write) -> io::Result<()> {
         let Some(result) = self.waiting.pop_front() else { return Ok(()) };
         let done = result.recv().map_err(|_| gone())??;
-        self.crc.combine(&done.crc);
+        self.crc = join_crc(self.crc, done.crc, done.size);
+        self.size += done.size;
         out.write_all(&done.compressed)
     }
 }
@@ -120,26 +126,76 @@ fn gone() -> io::Error {
 
 fn work(jobs: &Mutex<Receiver<Job>>, level: libdeflater::CompressionLvl) {
     let mut compressor = libdeflater::Compressor::new(level);
+    let mut buffer = Vec::new();
     loop {
         let received = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = received else { return };
-        let result = compress(&mut compressor, &job.block);
+        let result = compress(&mut compressor, &job.block, &mut buffer);
         // Whoever wanted it may have given up.
         let _ = job.done.send(result);
     }
 }
 
-fn compress(compressor: &mut libdeflater::Compressor, block: &[u8]) -> io::Result<Done> {
-    let mut crc = flate2::Crc::new();
-    crc.update(block);
-    // Room for the empty block behind.
+fn compress(
+    compressor: &mut libdeflater::Compressor,
+    block: &[u8],
+    buffer: &mut Vec<u8>,
+) -> io::Result<Done> {
+    let crc = libdeflater::crc32(block);
     let bound = compressor.deflate_compress_bound(block.len());
-    let mut compressed = Vec::with_capacity(bound + 8);
-    compressed.resize(bound, 0);
-    let len = compressor.deflate_compress(block, &mut compressed);
+    if buffer.len() < bound {
+        buffer.resize(bound, 0);
+    }
+    let len = compressor.deflate_compress(block, buffer);
     let len = len.map_err(|error| io::Error::other(format!("deflate failed: {error}")))?;
-    compressed.truncate(len);
+    // Room for the empty block behind.
+    let mut compressed = Vec::with_capacity(len + 8);
+    compressed.extend_from_slice(buffer.get(..len).unwrap_or_default());
     member::leave_open(&mut compressed)
         .ok_or_else(|| io::Error::other("deflate made a stream that cannot be read"))?;
-    Ok(Done { compressed, crc })
+    Ok(Done { compressed, crc, size: block.len() as u64 })
+}
+
+/// The CRC of two pieces, of which the second has `size` bytes, from the CRCs of each: the first
+/// is multiplied by x to the number of bits of the second, modulo the polynomial.
+fn join_crc(first: u32, second: u32, size: u64) -> u32 {
+    // Bit 31 stands for x^0, as everywhere in this CRC: `power` begins as x^8, one byte.
+    let (mut power, mut factor, mut left) = (1 << 23, 1 << 31, size);
+    while left > 0 {
+        if left & 1 == 1 {
+            factor = multiply(power, factor);
+        }
+        power = multiply(power, power);
+        left >>= 1;
+    }
+    multiply(factor, first) ^ second
+}
+
+/// Multiplies two polynomials modulo that of the CRC (RFC 1952, 8).
+fn multiply(left: u32, mut right: u32) -> u32 {
+    const POLYNOMIAL: u32 = 0xedb8_8320;
+    let mut product = 0;
+    for bit in (0..32).rev() {
+        if left >> bit & 1 == 1 {
+            product ^= right;
+        }
+        right = if right & 1 == 1 { right >> 1 ^ POLYNOMIAL } else { right >> 1 };
+    }
+    product
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn crcs_of_pieces_join_to_that_of_the_whole() {
+        let bytes: Vec<u8> = (0..100_000_u32).map(|at| (at.wrapping_mul(at) >> 7) as u8).collect();
+        let whole = libdeflater::crc32(&bytes);
+        for at in [0, 1, 7, 8, 4096, 65_537, bytes.len()] {
+            let (first, second) = bytes.split_at(at);
+            let crcs = (libdeflater::crc32(first), libdeflater::crc32(second));
+            assert_eq!(join_crc(crcs.0, crcs.1, second.len() as u64), whole, "{at}");
+        }
+    }
 }

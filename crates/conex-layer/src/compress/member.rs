@@ -128,13 +128,12 @@ impl<'s> Bits<'s> {
         for place in LENGTH_ORDER.iter().take(length_count) {
             *lengths.get_mut(*place)? = u8::try_from(self.take(3)?).ok()?;
         }
-        let codes = Table::new(&lengths, |symbol| Some(symbol as u32))?;
+        let codes = Table::new(&lengths, |_| Some(0))?;
         let mut all = [0_u8; 320];
         let mut at = 0;
         while at < literal_count + distance_count {
             self.refill();
-            let entry = codes.look_up(self)?;
-            let (value, count) = match entry.extra {
+            let (value, count) = match codes.symbol(self)? {
                 16 => (*all.get(at.checked_sub(1)?)?, self.take(2)? + 3),
                 17 => (0, self.take(3)? + 3),
                 18 => (0, self.take(7)? + 11),
@@ -155,23 +154,64 @@ impl<'s> Bits<'s> {
     /// Reads symbols up to the one that ends the block.
     fn symbols(&mut self, literals: &Table, distances: &Table) -> Option<()> {
         loop {
-            // A length with its extra bits and a distance with its own: 48 bits at the most.
+            self.symbols_quick(literals, distances);
+            // One symbol with every step checked: a long code, the end of the block, or what is
+            // near the end of the stream.
             self.refill();
-            let mut entry = literals.look_up(self)?;
-            // Several literals fit into one fill.
-            while entry.kind == Kind::Literal && self.count >= 48 {
-                entry = literals.look_up(self)?;
-            }
-            match entry.kind {
+            match literals.look_up(self)?.kind() {
                 Kind::Literal => {}
                 Kind::End => return Some(()),
                 Kind::Length => {
-                    self.skip(entry.extra)?;
-                    let distance = distances.look_up(self)?;
-                    self.skip(distance.extra)?;
+                    self.refill();
+                    distances.look_up(self)?;
                 }
             }
         }
+    }
+
+    /// Reads symbols as long as their codes are in the tables, and stops before one that is not,
+    /// before the end of the block and near the end of the stream. Holds its state apart, because
+    /// a processor's registers are what makes this quick.
+    fn symbols_quick(&mut self, literals: &Table, distances: &Table) {
+        let (literals, distances) = (&literals.quick, &distances.quick);
+        let (mut buffer, mut count, mut next) = (self.buffer, self.count, self.next);
+        let mask = (1_u64 << TABLE_BITS) - 1;
+        while let Some(word) = self.bytes.get(next..next + 8)
+            && let Ok(word) = <[u8; 8]>::try_from(word)
+        {
+            buffer |= u64::from_le_bytes(word) << count;
+            next += ((63 - count) >> 3) as usize;
+            count |= 56;
+            // 56 bits are enough for three literals, or one and a length with its distance: the
+            // codes of the tables have at most 11 bits, and 5 and 13 may follow them.
+            let mut entry = literals[(buffer & mask) as usize];
+            if entry.is_literal() {
+                buffer >>= entry.len();
+                count -= entry.len();
+                entry = literals[(buffer & mask) as usize];
+                if entry.is_literal() {
+                    buffer >>= entry.len();
+                    count -= entry.len();
+                    entry = literals[(buffer & mask) as usize];
+                    if entry.is_literal() {
+                        buffer >>= entry.len();
+                        count -= entry.len();
+                    }
+                    continue;
+                }
+            }
+            if entry.is_special() {
+                break;
+            }
+            let after = buffer >> entry.len();
+            let distance = distances[(after & mask) as usize];
+            if distance.is_special() {
+                break;
+            }
+            buffer = after >> distance.len();
+            count -= entry.len() + distance.len();
+        }
+        (self.buffer, self.count, self.next) = (buffer, count, next);
     }
 }
 
@@ -182,26 +222,70 @@ enum Kind {
     End,
 }
 
-/// What a code means: how many bits it has, and how many follow it.
-#[derive(Debug, Clone, Copy)]
-struct Meaning {
-    len: u8,
-    kind: Kind,
-    extra: u32,
+/// What a code means: in the low bits how many bits it has with those that follow it, and above
+/// what it is. Nothing else matters to who only wants to know where the next one begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Meaning(u32);
+
+impl Meaning {
+    const LEN: u32 = 0x3f;
+    const LITERAL: u32 = 1 << 8;
+    const END: u32 = 1 << 9;
+    /// The code is longer than the table's, or none at all.
+    const LONG: Self = Self(1 << 10);
+
+    fn new(len: u8, extra: u32) -> Self {
+        let len = u32::from(len);
+        match extra {
+            END_MARK => Self(len | Self::END),
+            LITERAL_MARK => Self(len | Self::LITERAL),
+            extra => Self(len + extra),
+        }
+    }
+
+    #[inline]
+    fn len(self) -> u32 {
+        self.0 & Self::LEN
+    }
+
+    #[inline]
+    fn is_literal(self) -> bool {
+        self.0 & Self::LITERAL != 0
+    }
+
+    #[inline]
+    fn is_long(self) -> bool {
+        self == Self::LONG
+    }
+
+    /// Neither a literal nor a length or distance whose code is in the table.
+    #[inline]
+    fn is_special(self) -> bool {
+        self.0 >= Self::LITERAL
+    }
+
+    #[inline]
+    fn kind(self) -> Kind {
+        match self.0 & (Self::LITERAL | Self::END) {
+            0 => Kind::Length,
+            Self::LITERAL => Kind::Literal,
+            _ => Kind::End,
+        }
+    }
 }
 
 /// Codes by their first bits.
 struct Table {
-    quick: Vec<Meaning>,
+    quick: Box<[Meaning; 1 << TABLE_BITS]>,
     /// How many codes have each length.
     counts: [u16; CODE_LEN_MAX + 1],
-    /// The symbols in the order of their codes.
-    symbols: Vec<Meaning>,
+    /// What the codes mean, in the order of the codes, with their own symbols.
+    symbols: Vec<(u8, u16, Meaning)>,
 }
 
 impl Table {
     /// Makes the canonical codes of these lengths (RFC 1951, 3.2.2). `extra` gives the number of
-    /// bits after each symbol, or, at [`END_MARK`], says that it ends the block.
+    /// bits after each symbol, or says what else it is.
     fn new(lengths: &[u8], extra: impl Fn(usize) -> Option<u32>) -> Option<Self> {
         let mut counts = [0_u16; CODE_LEN_MAX + 1];
         for len in lengths {
@@ -212,19 +296,14 @@ impl Table {
         for len in 1..=CODE_LEN_MAX {
             codes[len + 1] = (codes[len] + u32::from(counts[len])) << 1;
         }
-        let nothing = Meaning { len: 0, kind: Kind::Literal, extra: 0 };
-        let mut quick = vec![nothing; 1 << TABLE_BITS];
-        let mut by_code = Vec::with_capacity(lengths.len());
+        let mut quick = Box::new([Meaning::LONG; 1 << TABLE_BITS]);
+        let mut symbols = Vec::with_capacity(lengths.len());
         for (symbol, len) in lengths.iter().enumerate().filter(|(_, len)| **len > 0) {
             let code = codes.get_mut(usize::from(*len))?;
             let reversed = code.reverse_bits() >> (32 - u32::from(*len));
             *code += 1;
-            let meaning = match extra(symbol)? {
-                END_MARK => Meaning { len: *len, kind: Kind::End, extra: 0 },
-                LITERAL_MARK => Meaning { len: *len, kind: Kind::Literal, extra: 0 },
-                extra => Meaning { len: *len, kind: Kind::Length, extra },
-            };
-            by_code.push(meaning);
+            let meaning = Meaning::new(*len, extra(symbol)?);
+            symbols.push((*len, u16::try_from(symbol).ok()?, meaning));
             if u32::from(*len) <= TABLE_BITS {
                 let mut at = reversed as usize;
                 while let Some(place) = quick.get_mut(at) {
@@ -234,24 +313,41 @@ impl Table {
             }
         }
         // In the order of the lengths, and within one in that of the symbols, as codes are given.
-        by_code.sort_by_key(|meaning| meaning.len);
-        Some(Self { quick, counts, symbols: by_code })
+        symbols.sort_by_key(|(len, ..)| *len);
+        Some(Self { quick, counts, symbols })
     }
 
     #[inline]
+    fn quick(&self, bits: &Bits<'_>) -> Meaning {
+        self.quick[(bits.buffer & ((1 << TABLE_BITS) - 1)) as usize]
+    }
+
+    /// Reads a code and the bits that follow it.
     fn look_up(&self, bits: &mut Bits<'_>) -> Option<Meaning> {
-        let first = (bits.buffer & ((1 << TABLE_BITS) - 1)) as usize;
-        let meaning = *self.quick.get(first)?;
-        if meaning.len > 0 {
-            bits.skip(meaning.len.into())?;
-            return Some(meaning);
+        let meaning = self.quick(bits);
+        if meaning.is_long() {
+            return self.look_up_long(bits);
         }
-        self.look_up_long(bits)
+        bits.skip(meaning.len())?;
+        Some(meaning)
+    }
+
+    #[cold]
+    fn look_up_long(&self, bits: &mut Bits<'_>) -> Option<Meaning> {
+        let (_, _, meaning) = self.code(bits)?;
+        bits.skip(meaning.len())?;
+        Some(meaning)
+    }
+
+    /// Reads a code without what follows it; gives its symbol.
+    fn symbol(&self, bits: &mut Bits<'_>) -> Option<u16> {
+        let (len, symbol, _) = self.code(bits)?;
+        bits.skip(len.into())?;
+        Some(symbol)
     }
 
     /// Decodes bit by bit: the codes of each length are consecutive numbers.
-    #[cold]
-    fn look_up_long(&self, bits: &mut Bits<'_>) -> Option<Meaning> {
+    fn code(&self, bits: &Bits<'_>) -> Option<(u8, u16, Meaning)> {
         let (mut code, mut first, mut index) = (0_u32, 0_u32, 0_usize);
         for len in 1..=CODE_LEN_MAX {
             code |= u32::try_from(bits.buffer >> (len - 1) & 1).ok()?;
@@ -259,7 +355,6 @@ impl Table {
             if let Some(offset) = code.checked_sub(first)
                 && offset < count
             {
-                bits.skip(u32::try_from(len).ok()?)?;
                 return self.symbols.get(index + offset as usize).copied();
             }
             index += count as usize;
