@@ -13,8 +13,6 @@ pub(crate) struct Entry {
     pub(crate) stat: Stat,
     /// SHA-256 of the bytes of a file, of the target of a symbolic link.
     pub(crate) content: Option<[u8; 32]>,
-    /// `security.capability`, which decides what a program may do.
-    pub(crate) capability: Option<Vec<u8>>,
 }
 
 impl Entry {
@@ -65,7 +63,7 @@ pub(crate) fn tree_digest<'e>(
 ) -> Digest {
     let mut hasher = Hasher::sha256();
     let mut record = Vec::with_capacity(512);
-    for Entry { path, stat, content, capability } in entries {
+    for Entry { path, stat, content } in entries {
         record.clear();
         record.push(letter(stat.kind));
         record.extend_from_slice(&(path.len() as u64).to_le_bytes());
@@ -89,10 +87,6 @@ pub(crate) fn tree_digest<'e>(
                 record.extend_from_slice(&stat.node.1.to_le_bytes());
             }
             FileKind::Dir | FileKind::Fifo | FileKind::Socket => {}
-        }
-        if let Some(capability) = capability {
-            record.extend_from_slice(b"capability");
-            record.extend_from_slice(capability);
         }
         hasher.update(&record);
     }
@@ -146,7 +140,7 @@ mod tests {
     fn entry(path: &str, mode: u32, content: u8) -> Entry {
         let path = path.into();
         let stat = Stat { mode, ..plain_stat() };
-        Entry { path, stat, content: Some([content; 32]), capability: None }
+        Entry { path, stat, content: Some([content; 32]) }
     }
 
     #[test]

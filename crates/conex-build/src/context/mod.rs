@@ -159,8 +159,7 @@ impl Context {
 
     fn walk(&self, prefix: &[u8], path: &Path, cache: &StatCache) -> io::Result<Vec<Entry>> {
         let dir = self.root.dir(path)?;
-        let top =
-            Entry { path: Vec::new(), stat: dir.stat_self()?, content: None, capability: None };
+        let top = Entry { path: Vec::new(), stat: dir.stat_self()?, content: None };
         let visit = |visit: &Visit<'_>| -> io::Result<Verdict<Entry>> {
             let relative = visit.path.as_os_str().as_bytes();
             let mut whole = Vec::with_capacity(prefix.len() + 1 + relative.len());
@@ -213,7 +212,7 @@ impl Context {
         hint: &mut usize,
     ) -> io::Result<Entry> {
         let stat = dir.stat(name)?;
-        let mut entry = Entry { path, stat, content: None, capability: None };
+        let mut entry = Entry { path, stat, content: None };
         if !entry.has_content() {
             return Ok(entry);
         }
@@ -341,7 +340,40 @@ pub(crate) fn content(dir: &Dir, name: &OsStr, kind: FileKind) -> io::Result<[u8
         hasher.update(dir.read_link(name)?.as_bytes());
         return Ok(hasher.finish_bytes());
     }
-    hash_reader(dir.open_file(name)?, hasher)
+    let bytes = hash_reader(dir.open_file(name)?, hasher)?;
+    let mut attributes = Vec::new();
+    for attribute in dir.xattr_names(name)? {
+        if let Some(value) = dir.xattr(name, &attribute)? {
+            attributes.push((attribute, value));
+        }
+    }
+    Ok(with_attributes(bytes, attributes))
+}
+
+/// Digests a file's bytes with its extended attributes, as far as they come along with a copy. A
+/// change of one changes the file's ctime, so the stat cache does not hide it.
+pub(crate) fn with_attributes(
+    bytes: [u8; 32],
+    mut attributes: Vec<(OsString, Vec<u8>)>,
+) -> [u8; 32] {
+    const MACHINES_OWN: [&[u8]; 4] = [b"security.", b"system.", b"trusted.", b"user.overlay."];
+    attributes.retain(|(name, _)| {
+        let is_own = MACHINES_OWN.iter().any(|own| name.as_bytes().starts_with(own));
+        name == "security.capability" || !is_own
+    });
+    if attributes.is_empty() {
+        return bytes;
+    }
+    attributes.sort();
+    let mut hasher = Hasher::sha256();
+    hasher.update(&bytes);
+    for (name, value) in &attributes {
+        for part in [name.as_bytes(), value] {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+    }
+    hasher.finish_bytes()
 }
 
 pub(crate) fn hash_reader(mut file: impl Read, mut hasher: Hasher) -> io::Result<[u8; 32]> {

@@ -188,7 +188,7 @@ mod tests {
     fn entry(path: &str, ctime: i64, content: Option<u8>) -> Entry {
         let stat = Stat { ctime: Time { seconds: ctime, nanos: 0 }, ..plain_stat() };
         let content = content.map(|byte| [byte; 32]);
-        Entry { path: path.into(), stat, content, capability: None }
+        Entry { path: path.into(), stat, content }
     }
 
     fn known(cache: &StatCache, entries: &[Entry]) -> Vec<Option<u8>> {

@@ -13,7 +13,9 @@ use conex_oci::{Digest, Hasher};
 use conex_sys::dir::Dir;
 use conex_sys::stat::FileKind;
 
-use crate::context::{Context, Entry, Listing, Modes, Owners, hash_reader, tree_digest};
+use crate::context::{
+    Context, Entry, Listing, Modes, Owners, hash_reader, tree_digest, with_attributes,
+};
 use crate::engine::{Engine, Inputs, layer_error, store_error};
 use crate::error::{Error, ErrorKind};
 use crate::graph::Tree;
@@ -91,7 +93,8 @@ fn stack_entries(
     let content = match stat.kind {
         FileKind::File => {
             let file = stack.open(path).map_err(layer_error)?;
-            Some(hash_reader(file, Hasher::sha256()).map_err(failed)?)
+            let bytes = hash_reader(file, Hasher::sha256()).map_err(failed)?;
+            Some(with_attributes(bytes, stack.xattrs(path).map_err(layer_error)?))
         }
         FileKind::Symlink => {
             let target = stack.read_link(path).map_err(layer_error)?;
@@ -101,15 +104,7 @@ fn stack_entries(
         }
         _ => None,
     };
-    let capability = match stat.kind {
-        FileKind::File => stack
-            .xattrs(path)
-            .map_err(layer_error)?
-            .into_iter()
-            .find_map(|(name, value)| (name == "security.capability").then_some(value)),
-        _ => None,
-    };
-    entries.push(Entry { path: relative.clone(), stat, content, capability });
+    entries.push(Entry { path: relative.clone(), stat, content });
     if stat.kind != FileKind::Dir {
         return Ok(());
     }

@@ -1,8 +1,9 @@
 //! Which steps run again and which do not, and that the cache travels.
 
+use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Sandbox, missing, program};
 
 /// The steps that were taken from the cache, without those of FROM.
 fn cached(shown: &str) -> Vec<String> {
@@ -122,4 +123,22 @@ fn a_cache_travels_to_another_store() {
     let missing =
         third.build(file, &["--cache-from", &format!("type=local,src={}", third.text("nosuch"))]);
     assert_eq!(missing.code, 0, "a cache that is not there is only a warning: {}", missing.err);
+}
+
+#[test]
+fn extended_attributes_count() {
+    if program("setfattr").is_none() {
+        return missing("setfattr");
+    }
+    let Some(sandbox) = Sandbox::with_base() else { return };
+    let file = sandbox.write("context/f", "1");
+    let build = "FROM base\nCOPY f /f\n";
+    sandbox.built(build, &[]);
+    let mut set = Command::new("setfattr");
+    let set = set.args(["-n", "user.note", "-v", "new"]).arg(&file).output().unwrap();
+    if !set.status.success() {
+        return eprintln!("skipped: no extended attributes on this file system");
+    }
+    assert_eq!(cached(&sandbox.built(build, &[])), Vec::<String>::new());
+    assert_eq!(cached(&sandbox.built(build, &[])), ["COPY f /f"]);
 }

@@ -301,7 +301,7 @@ fn results_go_where_output_says() {
         .arg(sandbox.at("rootfs.tar"))
         .output()
         .unwrap();
-    assert!(ended(list).out.lines().any(|line| line.contains("5/6") && line.ends_with(" o/f")));
+    assert!(ended(&list).out.lines().any(|line| line.contains("5/6") && line.ends_with(" o/f")));
     // Both archives come back as the image that they were made of.
     for name in ["oci.tar", "docker.tar"] {
         let fresh = Sandbox::new();
@@ -373,7 +373,7 @@ fn several_platforms_make_an_index() {
         .arg("index.json")
         .output()
         .unwrap();
-    assert!(ended(list).out.contains("image.index"));
+    assert!(ended(&list).out.contains("image.index"));
     let ended = sandbox.build("FROM scratch\nRUN [\"/x\"]\n", &["--platform", "linux/s390x"]);
     assert_eq!(ended.code, 1);
     assert!(ended.err.contains("s390x"), "{}", ended.err);

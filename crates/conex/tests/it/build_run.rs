@@ -13,7 +13,7 @@ fn paths(sandbox: &Sandbox, dockerfile: &str, args: &[&str]) -> Vec<String> {
     sandbox.built(dockerfile, &all);
     let list = Command::new("tar").arg("-tf").arg(sandbox.at("rootfs.tar")).output().unwrap();
     assert!(list.status.success());
-    ended(list).out.lines().map(str::to_owned).collect()
+    ended(&list).out.lines().map(str::to_owned).collect()
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn nothing_of_mounts_stays_in_a_layer() {
         .arg(sandbox.at("store"))
         .output()
         .unwrap();
-    assert_eq!(crate::sandbox::ended(found).out, "");
+    assert_eq!(crate::sandbox::ended(&found).out, "");
 }
 
 #[test]

@@ -42,12 +42,12 @@ fn the_umask_does_not_matter() {
     let Some(first) = Sandbox::with_base() else { return };
     fill(&first);
     let wanted = built(&first, &[]);
-    let script = format!("umask 077; exec \"$0\" \"$@\"");
+    let script = "umask 077; exec \"$0\" \"$@\"";
     let mut command = Command::new("sh");
     command.arg("-c").arg(script).arg(crate::sandbox::CONEX);
     command.args(["--root", &first.text("store"), "build", "-q", "--no-cache", "-f", "-"]);
     command.arg(first.at("context")).env("HOME", first.path());
-    let ended = crate::sandbox::ended(crate::sandbox::feed(command, DOCKERFILE.as_bytes()));
+    let ended = crate::sandbox::ended(&crate::sandbox::feed(command, DOCKERFILE.as_bytes()));
     assert_eq!(ended.code, 0, "{}", ended.err);
     assert_eq!(ended.out.trim(), wanted);
 }
@@ -83,7 +83,7 @@ fn the_user_does_not_matter() {
             command.arg(format!("PATH={path}")).arg(format!("HOME={}", home.display()));
             command.arg(crate::sandbox::CONEX).arg("--root").arg(home.join(name)).args(args);
             command.current_dir("/").stdin(Stdio::null());
-            crate::sandbox::ended(command.output().unwrap())
+            crate::sandbox::ended(&command.output().unwrap())
         };
         let made = conex(&["build", "-q", "-t", "base", &base]);
         assert_eq!(made.code, 0, "{name}: {}", made.err);

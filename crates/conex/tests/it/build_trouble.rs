@@ -93,7 +93,7 @@ fn two_builds_share_a_step() {
     };
     let ids: Vec<String> = [start(), start(), start()]
         .into_iter()
-        .map(|child| crate::sandbox::ended(child.wait_with_output().unwrap()))
+        .map(|child| crate::sandbox::ended(&child.wait_with_output().unwrap()))
         .map(|ended| {
             assert_eq!(ended.code, 0, "{}", ended.err);
             ended.out
@@ -123,7 +123,7 @@ fn a_full_disk_is_said_and_survived() {
     let run = |args: &[&str], stdin: &str| {
         let mut command = Command::new(crate::sandbox::CONEX);
         command.arg("--root").arg(&store).args(args).env("HOME", sandbox.path());
-        crate::sandbox::ended(crate::sandbox::feed(command, stdin.as_bytes()))
+        crate::sandbox::ended(&crate::sandbox::feed(command, stdin.as_bytes()))
     };
     sandbox.write("context/big", vec![7; 12 << 20]);
     let context = sandbox.text("context");

@@ -140,12 +140,12 @@ impl Sandbox {
 
     /// Runs the program.
     pub(crate) fn conex(&self, args: &[&str]) -> Ended {
-        ended(self.command(args).output().unwrap())
+        ended(&self.command(args).output().unwrap())
     }
 
     /// Runs the program, giving it something to read.
     pub(crate) fn conex_with(&self, args: &[&str], stdin: &[u8]) -> Ended {
-        ended(feed(self.command(args), stdin))
+        ended(&feed(self.command(args), stdin))
     }
 
     /// Runs the program, which must succeed. Gives its standard output.
@@ -197,7 +197,7 @@ pub(crate) fn feed(mut command: Command, stdin: &[u8]) -> Output {
 }
 
 /// The output of a program as text.
-pub(crate) fn ended(output: Output) -> Ended {
+pub(crate) fn ended(output: &Output) -> Ended {
     use std::os::unix::process::ExitStatusExt as _;
     Ended {
         code: output.status.code().unwrap_or_else(|| -output.status.signal().unwrap_or(0)),
