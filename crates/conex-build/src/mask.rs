@@ -32,16 +32,27 @@ impl Masker {
             return piece.to_vec();
         }
         self.held.extend_from_slice(piece);
+        self.show(Rest::MayFollow)
+    }
+
+    /// Gives what was held back, at the end of the stream.
+    pub(crate) fn finish(&mut self) -> Vec<u8> {
+        self.show(Rest::IsAll)
+    }
+
+    fn show(&mut self, rest_of_stream: Rest) -> Vec<u8> {
         let mut shown = Vec::with_capacity(self.held.len());
         let mut at = 0;
         while at < self.held.len() {
             let rest = &self.held[at..];
+            let is_begun = |value: &Vec<u8>| value.len() > rest.len() && value.starts_with(rest);
+            if rest_of_stream == Rest::MayFollow && self.values.iter().any(is_begun) {
+                // Perhaps the first half of a value, or of a longer one than is there already.
+                break;
+            }
             if let Some(value) = self.values.iter().find(|value| rest.starts_with(value)) {
                 shown.extend_from_slice(MASK);
                 at += value.len();
-            } else if self.values.iter().any(|value| value.starts_with(rest)) {
-                // Perhaps the first half of a value: wait for the next piece.
-                break;
             } else {
                 shown.push(rest[0]);
                 at += 1;
@@ -50,11 +61,13 @@ impl Masker {
         self.held.drain(..at);
         shown
     }
+}
 
-    /// Gives what was held back, at the end of the stream.
-    pub(crate) fn finish(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.held)
-    }
+/// Whether more of a stream comes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    MayFollow,
+    IsAll,
 }
 
 #[cfg(test)]
@@ -63,14 +76,14 @@ mod tests {
 
     #[test]
     fn values_are_masked_wherever_pieces_end() {
-        let text = b"a hunter2 b hunter22 hunt";
+        let text = b"a hunter2 b hunter22 hunt hunter2";
         for cut in 0..text.len() {
             let mut masker =
                 Masker::new([b"hunter2\n".to_vec(), b"abc".to_vec(), b"hunter22".to_vec()]);
             let mut shown = masker.push(&text[..cut]);
             shown.extend(masker.push(&text[cut..]));
             shown.extend(masker.finish());
-            assert_eq!(shown, b"a ***** b ***** hunt", "{cut}");
+            assert_eq!(shown, b"a ***** b ***** hunt *****", "{cut}");
         }
     }
 }
