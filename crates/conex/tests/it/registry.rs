@@ -1,0 +1,129 @@
+//! Images to and from a real registry, and what other clients see there.
+
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::sandbox::{Sandbox, missing, program};
+
+/// Debian's registry on a free port, ended when dropped.
+struct Registry {
+    server: Child,
+    address: String,
+}
+
+impl Registry {
+    fn start(sandbox: &Sandbox, auth: &str) -> Option<Self> {
+        let Some(path) = program("docker-registry") else {
+            missing("docker-registry");
+            return None;
+        };
+        // Bound and let go: nobody else on a test machine takes a port in that moment.
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let address = format!("127.0.0.1:{port}");
+        let data = sandbox.folder("registry");
+        let config = format!(
+            "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"{address}\"}}\n\
+             log: {{level: error, accesslog: {{disabled: true}}}}\n{auth}",
+            data.display()
+        );
+        let file = sandbox.write("registry.yml", config);
+        let mut server = Command::new(path);
+        server.arg("serve").arg(file).stdout(Stdio::null()).stderr(Stdio::null());
+        let server = server.spawn().unwrap();
+        let started = Instant::now();
+        while TcpStream::connect(&address).is_err() {
+            assert!(started.elapsed() < Duration::from_secs(30), "the registry does not answer");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Some(Self { server, address })
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        // Gone already is as good.
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+#[test]
+fn what_is_pushed_is_pulled_and_run_elsewhere() {
+    let Some(sandbox) = Sandbox::with_base() else { return };
+    let Some(registry) = Registry::start(&sandbox, "") else { return };
+    sandbox.write("context/a", "hello\n");
+    sandbox.built("FROM base\nCOPY a /a\nCMD [\"cat\", \"/a\"]\n", &["-t", "app"]);
+    let name = format!("{}/acme/app:1", registry.address);
+    let pushed = sandbox.ok(&["push", "app", &name]);
+    assert!(pushed.contains("digest: sha256:"), "{pushed}");
+    // Nothing is sent twice, and the digest stays.
+    assert_eq!(sandbox.ok(&["push", "app", &name]), pushed);
+    let elsewhere = Sandbox::new();
+    elsewhere.ok(&["pull", &name]);
+    assert_eq!(elsewhere.id(&name), sandbox.id("app"));
+    assert_eq!(elsewhere.ok(&["run", "--rm", &name]), "hello\n");
+    if program("skopeo").is_some() {
+        let mut skopeo = Command::new("skopeo");
+        skopeo.args(["inspect", "--tls-verify=false", "--format", "{{.Digest}}"]);
+        let seen = skopeo.arg(format!("docker://{name}")).output().unwrap();
+        let seen = String::from_utf8_lossy(&seen.stdout).trim().to_owned();
+        assert!(pushed.contains(&seen) && !seen.is_empty(), "{seen}: {pushed}");
+    } else {
+        missing("skopeo");
+    }
+}
+
+#[test]
+fn builds_start_from_a_registry_and_share_their_cache_through_it() {
+    let Some(sandbox) = Sandbox::with_base() else { return };
+    let Some(registry) = Registry::start(&sandbox, "") else { return };
+    let base = format!("{}/base:1", registry.address);
+    let cache = format!("type=registry,ref={}/cache,mode=max", registry.address);
+    sandbox.ok(&["push", "base", &base]);
+    let dockerfile = format!("FROM {base}\nRUN echo made > /made\nRUN echo too > /too\n");
+    let args = ["--cache-to", &cache, "-t", "app"];
+    sandbox.built(&dockerfile, &args);
+    let elsewhere = Sandbox::new();
+    let shown = elsewhere.built(&dockerfile, &["--cache-from", &cache, "-t", "app"]);
+    assert_eq!(shown.matches("CACHED").count(), 3, "{shown}");
+    assert_eq!(elsewhere.id("app"), sandbox.id("app"));
+    let output = format!("type=registry,ref={}/none", registry.address);
+    let shown = elsewhere.built(&dockerfile, &["--cache-from", &output]);
+    assert!(shown.contains("is not used"), "a cache that is not there is no error: {shown}");
+    let pushed = format!("{}/pushed:2", registry.address);
+    elsewhere.built(&dockerfile, &["--push", "-t", &pushed]);
+    sandbox.ok(&["pull", &pushed]);
+    assert_eq!(sandbox.id(&pushed), sandbox.id("app"));
+}
+
+#[test]
+fn who_logged_in_may_push_and_who_logged_out_may_not() {
+    let Some(sandbox) = Sandbox::with_base() else { return };
+    let Some(htpasswd) = htpasswd(&sandbox) else { return };
+    let auth = format!("auth: {{htpasswd: {{realm: test, path: {htpasswd}}}}}\n");
+    let Some(registry) = Registry::start(&sandbox, &auth) else { return };
+    let name = format!("{}/app:1", registry.address);
+    let refused = sandbox.fails(1, &["push", "base", &name]);
+    assert!(refused.contains(&format!("conex login {}", registry.address)), "{refused}");
+    let login = ["login", "-u", "user", "--password-stdin", &registry.address];
+    assert_eq!(sandbox.conex_with(&login, b"wrong\n").code, 1);
+    let said = sandbox.conex_with(&login, b"secret\n");
+    assert_eq!((said.code, said.out.as_str()), (0, "Login Succeeded\n"), "{}", said.err);
+    assert!(!said.err.contains("secret"));
+    sandbox.ok(&["push", "base", &name]);
+    sandbox.ok(&["logout", &registry.address]);
+    sandbox.fails(1, &["pull", &name]);
+}
+
+/// A password file for the registry.
+fn htpasswd(sandbox: &Sandbox) -> Option<String> {
+    if program("htpasswd").is_none() {
+        missing("htpasswd");
+        return None;
+    }
+    let file = sandbox.text("htpasswd");
+    let made = Command::new("htpasswd").args(["-Bbc", &file, "user", "secret"]).output().unwrap();
+    assert!(made.status.success());
+    Some(file)
+}
