@@ -184,6 +184,19 @@ impl Sandbox {
     }
 }
 
+impl Drop for Sandbox {
+    /// An ordinary user's store has files of subordinate IDs, which only root of a user namespace
+    /// can remove.
+    fn drop(&mut self) {
+        if !is_root() {
+            let mut command = Command::new("unshare");
+            command.args(["--map-root-user", "--map-auto", "rm", "-rf"]).arg(self.at("store"));
+            // Where that cannot be done, the folder stays behind, as any that cannot be removed.
+            drop(command.output());
+        }
+    }
+}
+
 /// Gives a program something to read and waits for it.
 pub(crate) fn feed(mut command: Command, stdin: &[u8]) -> Output {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
