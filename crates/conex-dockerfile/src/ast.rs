@@ -145,7 +145,7 @@ pub enum Kind {
     Label(Pairs),
     /// `RUN [--mount=…*] [--network=…] [--security=…] COMMAND`
     Run(Run),
-    /// `COPY [--from=…] [--chown=*] [--chmod=*] [--link] [--parents] [--exclude=…] SOURCE*… TARGET*`
+    /// `COPY [--from=…] [--chown=*] [--chmod=*] [--link] [--parents] [--exclude=…] SOURCE*… TO*`
     Copy(Copy),
     /// `ADD [--chown=*] [--chmod=*] [--checksum=*] … SOURCE*… TARGET*`
     Add(Add),
@@ -153,8 +153,8 @@ pub enum Kind {
     Cmd(Command),
     /// `ENTRYPOINT COMMAND`; an empty exec form clears.
     Entrypoint(Command),
-    /// `EXPOSE PORT*…`; each word may expand to several. In the order of the file: BuildKit's history
-    /// shows the raw words sorted.
+    /// `EXPOSE PORT*…`; each word may expand to several. In the order of the file: BuildKit's
+    /// history shows the raw words sorted.
     Expose(Vec<Word>),
     /// `VOLUME PATH*…`
     Volume(Vec<Word>),

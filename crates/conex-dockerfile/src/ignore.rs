@@ -3,10 +3,11 @@
 //! Invariant: a path's fate depends on the path alone. [`Ignore::is_ignored`] and a walk that
 //! carries a [`DirState`] from folder to folder give the same answer.
 //!
-//! The rules, which are the reference implementation's: patterns are tried in order and the last one
-//! that matches decides; what matched a folder matches everything in it, both ways; `!` takes back,
-//! and is only tried on what is ignored at that point. So `!dir` brings back a `dir` that an earlier
-//! line ignored with all its content, but protects nothing that a line ignores further down in it.
+//! The rules, which are the reference implementation's: patterns are tried in order and the last
+//! one that matches decides; what matched a folder matches everything in it, both ways; `!` takes
+//! back, and is only tried on what is ignored at that point. So `!dir` brings back a `dir` that an
+//! earlier line ignored with all its content, but protects nothing that a line ignores further down
+//! in it.
 //!
 //! A folder that is ignored can hold files that are not; whoever walks must then make the folder
 //! after all. Does not read files, and does not know the ignore file's own name.
@@ -176,7 +177,8 @@ impl Ignore {
         DirState { matched, ignored }
     }
 
-    /// Whether an entry of a folder is ignored, given the folder's state and the entry's whole path.
+    /// Whether an entry of a folder is ignored, given the folder's state and the entry's whole
+    /// path.
     pub fn is_ignored_in(&self, parent: &DirState, path: &[u8]) -> bool {
         self.decide(parent, path, |_| {})
     }

@@ -1,7 +1,7 @@
 //! The JSON form of arguments: `["program", "argument"]`.
 //!
-//! The reference rule (trap 4): what is not JSON at all falls back to the shell form without a word;
-//! an array that holds anything but strings is an error.
+//! The reference rule (trap 4): what is not JSON at all falls back to the shell form without a
+//! word; an array that holds anything but strings is an error.
 
 use crate::ast::Word;
 use crate::source::Part;

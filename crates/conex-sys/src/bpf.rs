@@ -103,20 +103,21 @@ fn program(usable: &[(u32, Option<u32>)]) -> io::Result<Vec<Instruction>> {
     const AND: u8 = 0x57;
     const JUMP_NOT_EQUAL: u8 = 0x55;
     const EXIT: u8 = 0x95;
-    let step = |code, registers, offset, immediate| Instruction { code, registers, offset, immediate };
+    let step =
+        |code, registers, offset, immediate| Instruction { code, registers, offset, immediate };
     let number = |value: u32| {
         i32::try_from(value)
             .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "device number too large"))
     };
     let mut program = vec![
-        step(LOAD_WORD, 0x12, 0, 0),           // r2 = access and type
-        step(LOAD_WORD, 0x13, 4, 0),           // r3 = major
-        step(LOAD_WORD, 0x14, 8, 0),           // r4 = minor
-        step(MOVE_REGISTER, 0x25, 0, 0),       // r5 = r2
-        step(SHIFT_RIGHT, 0x05, 0, 16),        // r5 = access
-        step(AND, 0x02, 0, 0xffff),            // r2 = type
+        step(LOAD_WORD, 0x12, 0, 0),     // r2 = access and type
+        step(LOAD_WORD, 0x13, 4, 0),     // r3 = major
+        step(LOAD_WORD, 0x14, 8, 0),     // r4 = minor
+        step(MOVE_REGISTER, 0x25, 0, 0), // r5 = r2
+        step(SHIFT_RIGHT, 0x05, 0, 16),  // r5 = access
+        step(AND, 0x02, 0, 0xffff),      // r2 = type
         step(JUMP_NOT_EQUAL, 0x05, 2, ACCESS_MKNOD),
-        step(MOVE, 0x00, 0, 1),                // only making: yes
+        step(MOVE, 0x00, 0, 1), // only making: yes
         step(EXIT, 0, 0, 0),
         step(JUMP_NOT_EQUAL, 0x02, -1, DEVICE_CHARACTER), // not a character device: no (below)
     ];

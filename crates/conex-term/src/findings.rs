@@ -460,7 +460,10 @@ mod tests {
 
         #[test]
         fn a_line_and_its_carets_keep_to_their_cells(
-            line in "[a-z层\t\u{301}]{0,80}", start in 1u32..90, length in 0u32..90, cells in 20usize..60,
+            line in "[a-z层\t\u{301}]{0,80}",
+            start in 1u32..90,
+            length in 0u32..90,
+            cells in 20usize..60,
         ) {
             let (text, caret_at, carets) = window(&line, start, start + length, cells);
             prop_assert!(width(&text) <= cells + 2, "{text}");

@@ -120,7 +120,9 @@ mod tests {
         #[test]
         fn no_cell_is_lost(rows in proptest::collection::vec("[a-z\t]{0,20}", 0..8)) {
             let aligned = align_tabs(&rows.join("\n"));
-            let letters = |text: &str| text.chars().filter(char::is_ascii_lowercase).collect::<String>();
+            let letters = |text: &str| -> String {
+                text.chars().filter(char::is_ascii_lowercase).collect()
+            };
             prop_assert_eq!(letters(&aligned), letters(&rows.concat()));
         }
     }

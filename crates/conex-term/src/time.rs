@@ -360,7 +360,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_moment_is_read_back(nanos in -62_167_219_200_000_000_000i128..=253_402_300_799_999_999_999) {
+        fn every_moment_is_read_back(
+            nanos in -62_167_219_200_000_000_000i128..=253_402_300_799_999_999_999
+        ) {
             let time = Timestamp::from_unix_nanos(nanos);
             prop_assert_eq!(time.unix_nanos(), nanos);
             prop_assert_eq!(time.to_string().parse::<Timestamp>().unwrap(), time);

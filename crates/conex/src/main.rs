@@ -32,7 +32,8 @@ fn main() -> ExitCode {
     // A container's first process is this program once more; it must not parse arguments or start
     // threads before it has become what it was started for.
     conex_exec::helper_main_if_asked();
-    // Deep trees and many layers need many open files; the soft limit is for programs that select().
+    // Deep trees and many layers need many open files; the soft limit is for programs that
+    // select().
     conex_sys::limits::raise_open_file_limit();
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,

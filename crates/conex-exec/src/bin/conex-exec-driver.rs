@@ -1,7 +1,8 @@
 //! Runs the container that a JSON file describes: what the tests and measurements of this crate
 //! drive from outside, as root or as an ordinary user.
 //!
-//! `conex-exec-driver [--rootless] [--single] [--runtime=PATH] [--count=N] [--classic] [--terminal] SPEC`
+//! `conex-exec-driver [--rootless] [--single] [--runtime=PATH] [--count=N] [--classic]
+//! [--terminal] SPEC`
 
 #![allow(clippy::print_stdout, clippy::print_stderr)] // A program for developers.
 

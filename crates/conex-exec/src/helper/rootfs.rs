@@ -54,7 +54,8 @@ pub(super) fn mount_rootfs(
     Ok(mounted)
 }
 
-/// Mounts a path of a stack of layers; links on the way to the path stay within the stack. Returns the mount, attached nowhere, and what it must lie on.
+/// Mounts a path of a stack of layers; links on the way to the path stay within the stack. Returns
+/// the mount, attached nowhere, and what it must lie on.
 pub(super) fn mount_stack_path(
     overlay: &Overlay,
     path: &Path,

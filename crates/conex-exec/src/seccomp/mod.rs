@@ -72,7 +72,6 @@ pub(crate) fn as_oci(mask: CapabilityMask) -> Option<Value> {
     };
     let mut allowed = Vec::new();
     let mut rules = Vec::new();
-    let rule = |name: &str, action: &str, args: Value| json!({ "names": [name], "action": action, "args": args });
     for (name, verdict) in profile::named_verdicts(mask) {
         match verdict {
             Verdict::Allow => allowed.push(name),
@@ -85,16 +84,16 @@ pub(crate) fn as_oci(mask: CapabilityMask) -> Option<Value> {
                     "index": 0, "value": CLONE_NAMESPACES, "valueTwo": 0,
                     "op": "SCMP_CMP_MASKED_EQ",
                 }]);
-                rules.push(rule(name, "SCMP_ACT_ALLOW", arg));
+                rules.push(allow(name, &arg));
             }
             Verdict::NotVsock => {
                 let arg = json!([{ "index": 0, "value": FAMILY_VSOCK, "op": "SCMP_CMP_NE" }]);
-                rules.push(rule(name, "SCMP_ACT_ALLOW", arg));
+                rules.push(allow(name, &arg));
             }
             Verdict::OrdinaryPersonality => {
                 for personality in PERSONALITIES {
                     let arg = json!([{ "index": 0, "value": personality, "op": "SCMP_CMP_EQ" }]);
-                    rules.push(rule(name, "SCMP_ACT_ALLOW", arg));
+                    rules.push(allow(name, &arg));
                 }
             }
         }
@@ -231,6 +230,10 @@ fn skip(count: usize) -> Instruction {
 
 fn give(result: u32) -> Instruction {
     Instruction { code: RETURN, jump_true: 0, jump_false: 0, value: result }
+}
+
+fn allow(name: &str, args: &Value) -> Value {
+    json!({ "names": [name], "action": "SCMP_ACT_ALLOW", "args": args })
 }
 
 #[cfg(test)]

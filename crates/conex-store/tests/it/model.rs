@@ -36,7 +36,8 @@ fn op() -> impl Strategy<Value = Op> {
         4 => stack.clone().prop_map(|stack| Op::Build { stack }),
         4 => (name.clone(), stack.clone()).prop_map(|(name, stack)| Op::Tag { name, stack }),
         2 => name.clone().prop_map(|name| Op::RemoveName { name }),
-        2 => (stack.clone(), any::<bool>()).prop_map(|(stack, force)| Op::RemoveId { stack, force }),
+        2 => (stack.clone(), any::<bool>())
+            .prop_map(|(stack, force)| Op::RemoveId { stack, force }),
         1 => name.prop_map(|name| Op::Rollback { name }),
         3 => (key, stack.clone()).prop_map(|(key, stack)| Op::CachePut { key, stack }),
         1 => Just(Op::PruneCache),
@@ -291,7 +292,9 @@ impl Machine {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 120, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 120, failure_persistence: None, ..Default::default()
+    })]
 
     #[test]
     fn store_holds_what_the_model_holds(ops in prop::collection::vec(op(), 1..50)) {

@@ -1,7 +1,7 @@
 //! Progress for programs: one JSON object a line, an event with its time.
 //!
-//! Invariant: a character is never torn apart, although a step's output arrives in pieces: the first
-//! bytes of an unfinished character wait for the rest.
+//! Invariant: a character is never torn apart, although a step's output arrives in pieces: the
+//! first bytes of an unfinished character wait for the rest.
 
 use std::collections::HashMap;
 use std::time::Duration;

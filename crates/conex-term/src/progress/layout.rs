@@ -1,8 +1,8 @@
 //! Which lines the live display shows, given what is known and how much room there is.
 //!
-//! Invariants: no line is wider than the terminal and, while work goes on, the lines fit its height.
-//! What runs or failed is shown before anything else; finished steps fold into one line first,
-//! then waiting ones, then the output of running ones shrinks.
+//! Invariants: no line is wider than the terminal and, while work goes on, the lines fit its
+//! height. What runs or failed is shown before anything else; finished steps fold into one line
+//! first, then waiting ones, then the output of running ones shrinks.
 
 use std::time::Duration;
 

@@ -4,8 +4,8 @@
 //! with Ctrl-S) never holds up the work, until [`OUTBOX_SIZE_MAX`] is waiting to be written.
 //!
 //! Invariants: every write is a whole frame or whole lines, and leaves the terminal as it found it
-//! (cursor shown, no colour), so that a process killed between two writes needs no clean-up. Redraws
-//! come at most every [`FRAME_INTERVAL`].
+//! (cursor shown, no colour), so that a process killed between two writes needs no clean-up.
+//! Redraws come at most every [`FRAME_INTERVAL`].
 //!
 //! Lock order: the writer's lock, then the state's; an event takes the state's lock only.
 
@@ -50,8 +50,8 @@ pub enum Mode {
     Quiet,
 }
 
-/// Chooses between [`Mode::Tty`] and [`Mode::Plain`], given whether progress goes to a terminal, the
-/// value of `TERM`, and whether this is a CI job (`CI` is set and neither empty nor `false`).
+/// Chooses between [`Mode::Tty`] and [`Mode::Plain`], given whether progress goes to a terminal,
+/// the value of `TERM`, and whether this is a CI job (`CI` is set and neither empty nor `false`).
 pub fn auto_mode(is_terminal: bool, term: Option<&str>, is_ci: bool) -> Mode {
     let can_redraw = term.is_some_and(|term| !term.is_empty() && term != "dumb");
     if is_terminal && can_redraw && !is_ci { Mode::Tty } else { Mode::Plain }

@@ -149,8 +149,8 @@ impl<'v> Run<'_, 'v> {
         if turned { Ok(Flow::Next) } else { self.nodes(otherwise, dot) }
     }
 
-    /// Gives a loop's variables their values for one turn: one variable is the item, two are key and
-    /// item.
+    /// Gives a loop's variables their values for one turn: one variable is the item, two are key
+    /// and item.
     fn bind_turn(&mut self, pipe: &Pipeline, key: Value<'v>, item: &Value<'v>) {
         let values = match pipe.variables.len() {
             0 => return,

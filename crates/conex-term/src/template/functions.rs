@@ -199,8 +199,7 @@ impl<'v> Call<'_, 'v> {
                 (Value::Map(object), Value::Str(key)) => {
                     let found = object.entries.get(key.as_str()).map(Value::borrowed);
                     // A map of texts, as labels are, gives an empty one for a key that it lacks.
-                    let lacking =
-                        || if object.is_free { Value::text("") } else { Value::Missing };
+                    let lacking = || if object.is_free { Value::text("") } else { Value::Missing };
                     found.unwrap_or_else(lacking)
                 }
                 (Value::Nil, Value::Str(_)) => Value::text(""),

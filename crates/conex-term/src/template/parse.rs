@@ -1,7 +1,7 @@
 //! Tokens put together to blocks, pipelines and commands.
 //!
-//! Invariant: every function and variable that a parsed template names exists, and nothing is nested
-//! deeper than [`DEPTH_MAX`].
+//! Invariant: every function and variable that a parsed template names exists, and nothing is
+//! nested deeper than [`DEPTH_MAX`].
 
 use super::functions::Function;
 use super::lex::{Piece, Spot, Token, lex};

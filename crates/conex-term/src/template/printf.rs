@@ -1,7 +1,7 @@
 //! `printf` as Go's `fmt.Sprintf` prints JSON's kinds of values.
 //!
-//! Invariant: a wrong verb, a missing or an extra argument is told in the text (`%!d(string=x)`), as
-//! Go does, and never ends the run.
+//! Invariant: a wrong verb, a missing or an extra argument is told in the text (`%!d(string=x)`),
+//! as Go does, and never ends the run.
 
 use super::print::{digits, float, scientific, to_display};
 use super::value::Value;
@@ -462,10 +462,12 @@ fn push_quoted(char: char, quote: char, is_ascii: bool, out: &mut String) {
 }
 
 /// Near to Go's `unicode.IsPrint`: what Rust's own escapes leave as it is, and the combining marks,
-/// which Rust escapes and Go prints; they are told from invisible formatting by their names' ranges.
+/// which Rust escapes and Go prints; they are told from invisible formatting by their names'
+/// ranges.
 fn is_printable(char: char) -> bool {
     let is_kept = char.escape_debug().len() == 1 || matches!(char, '\'' | '"' | '\\');
     let is_format = crate::text::is_harmful(char)
-        || matches!(char, '\u{ad}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{206f}');
+        || matches!(char, '\u{ad}' | '\u{180e}')
+        || matches!(char, '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{206f}');
     is_kept || (!is_format && unicode_width::UnicodeWidthChar::width(char) == Some(0))
 }

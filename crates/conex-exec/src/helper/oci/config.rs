@@ -74,7 +74,9 @@ fn namespaces(spec: &ContainerSpec) -> Vec<Value> {
 }
 
 fn mounts(spec: &ContainerSpec, place: Place, bundle: &Bundle) -> Vec<Value> {
-    let system = |kind: &str, target: &str, options: &[&str]| json!({ "type": kind, "source": kind, "destination": target, "options": options });
+    fn system(kind: &str, target: &str, options: &[&str]) -> Value {
+        json!({ "type": kind, "source": kind, "destination": target, "options": options })
+    }
     let safe = ["nosuid", "noexec", "nodev"];
     let with = |more: &[&'static str]| [&safe[..], more].concat();
     let shm = format!("size={}", spec.resources.shm_size);

@@ -33,7 +33,12 @@ use crate::session::Session;
 pub struct Args {
     /// The image, and the command with its arguments, instead of the image's CMD
     // One list: what stands behind the image belongs to the command, `--help` too.
-    #[arg(value_names = ["IMAGE", "COMMAND"], required = true, num_args = 1.., trailing_var_arg = true)]
+    #[arg(
+        value_names = ["IMAGE", "COMMAND"],
+        required = true,
+        num_args = 1..,
+        trailing_var_arg = true
+    )]
     image_and_command: Vec<String>,
 
     /// Remove the volumes that nobody named when the command ends (the container always goes)
