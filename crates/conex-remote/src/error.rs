@@ -189,6 +189,26 @@ impl Error {
     }
 }
 
+impl Error {
+    /// Whether nobody was there: the name is unknown, or no server listens.
+    pub(crate) fn found_nobody(&self) -> bool {
+        use std::io::ErrorKind as Io;
+        let mut source = std::error::Error::source(self);
+        while let Some(error) = source {
+            if let Some(error) = error.downcast_ref::<std::io::Error>() {
+                let refused = matches!(
+                    error.kind(),
+                    Io::ConnectionRefused | Io::HostUnreachable | Io::NetworkUnreachable
+                );
+                // The standard library has no kind for names that are not known.
+                return refused || error.to_string().starts_with("failed to lookup address");
+            }
+            source = error.source();
+        }
+        false
+    }
+}
+
 /// Whether an [`std::io::Error`] carries an error of this crate.
 pub(crate) fn is_ours(error: &std::io::Error) -> bool {
     error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<Error>)

@@ -13,6 +13,7 @@ pub(crate) mod site;
 pub(crate) mod upload;
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -56,6 +57,8 @@ pub(crate) struct Shared {
     sites: Mutex<HashMap<SiteKey, Vec<Arc<Site>>>>,
     other_tls: Mutex<HashMap<String, Arc<TlsSetup>>>,
     warned: Mutex<HashSet<String>>,
+    /// Some server has answered: who is asked is there.
+    has_answered: AtomicBool,
 }
 
 impl Client {
@@ -76,6 +79,7 @@ impl Client {
             sites: Mutex::default(),
             other_tls: Mutex::default(),
             warned: Mutex::default(),
+            has_answered: AtomicBool::new(false),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -194,6 +198,7 @@ impl Shared {
             request.named_by = Some(base.clone());
         }
         let response = self.http.send(request, &tls, self)?;
+        self.has_answered.store(true, Ordering::Relaxed);
         self.pass_on_warnings(&target.site, &response);
         Ok(response)
     }
@@ -231,7 +236,11 @@ impl Shared {
         let retry = self.options.retry;
         let asked = error.retry_after();
         let too_long = asked.is_some_and(|wait| wait > retry.retry_after_max);
-        if !error.is_transient() || attempt >= retry.attempts || too_long {
+        // A server that was there a moment ago comes back; one that never answered is most likely
+        // a wrong name, and nobody wants to wait for it.
+        let hopeless = error.found_nobody() && !self.has_answered.load(Ordering::Relaxed);
+        let attempts = if hopeless { retry.attempts.min(2) } else { retry.attempts };
+        if !error.is_transient() || attempt >= attempts || too_long {
             return Err(error);
         }
         let doubled = retry.delay.saturating_mul(1 << (attempt - 1).min(16));

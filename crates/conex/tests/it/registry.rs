@@ -127,3 +127,15 @@ fn htpasswd(sandbox: &Sandbox) -> Option<String> {
     assert!(made.status.success());
     Some(file)
 }
+
+#[test]
+fn a_registry_that_is_not_there_is_named_at_once() {
+    let sandbox = Sandbox::new();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let name = format!("127.0.0.1:{port}/app:1");
+    let began = Instant::now();
+    let error = sandbox.fails(1, &["pull", &name]);
+    assert!(error.contains(&format!("127.0.0.1:{port}")), "{error}");
+    // Six attempts with growing waits would take a quarter of a minute.
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+}
