@@ -181,7 +181,7 @@ fn history_shows_how_an_image_came_about() {
     [2]   N/A   CMD ["/bin/true"]   0B   buildkit.dockerfile.v0
     <missing>   N/A   COPY <<EOF /etc/a-file-with-a-name-that-is-l…   2.56kB   buildkit.dockerfile.v0
     <missing>   N/A   ENV A=1   0B   buildkit.dockerfile.v0
-    <missing>   N/A   conex import files.tar   2.56kB   Imported from -
+    <missing>   N/A   conex import   2.56kB   Imported from -
     "#);
     assert_snapshot!(scene.run(&["history", "--human=false", "--no-trunc", "--format",
         "{{.CreatedAt}}|{{.CreatedBy}}|{{.Size}}", "app"]), @r#"
@@ -190,7 +190,7 @@ fn history_shows_how_an_image_came_about() {
     N/A|CMD ["/bin/true"]|0
     N/A|COPY <<EOF /etc/a-file-with-a-name-that-is-longer-than-a-table-has-room-for # buildkit|2560
     N/A|ENV A=1|0
-    N/A|conex import files.tar|2560
+    N/A|conex import|2560
     "#);
     assert_snapshot!(scene.run(&["history", "-q", "app"]), @r"
     exit 0

@@ -21,6 +21,7 @@ mod run_container;
 mod sandbox;
 mod scene;
 mod shown;
+mod stress;
 mod system;
 mod tour;
 mod volumes;
