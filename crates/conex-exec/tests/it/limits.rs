@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use conex_exec::{Resources, Ulimit};
 
-use crate::support::{Container, Mode, for_each_mode, in_mode, skip};
+use crate::support::{Container, Mode, for_each_mode, in_mode, unfit};
 
 fn has(controller: &str) -> bool {
     let support = conex_exec::probe_cgroups().unwrap();
     let usable = support.usable.iter().any(|one| one == controller);
     if !usable {
-        skip(&format!("no usable cgroup controller `{controller}`"));
+        unfit(&format!("no usable cgroup controller `{controller}`"));
     }
     usable
 }
@@ -127,7 +127,7 @@ fn usual_devices_work_also_in_a_chroot_of_the_container() {
     in_mode(Mode::Root, script, |container| {
         let output = container.run();
         if output.stderr.contains("note:") {
-            skip(&output.stderr);
+            unfit(&output.stderr);
             return;
         }
         assert_eq!(output.good(), "wrote\n2\nnull\n");

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use conex_exec::{Access, Mount, ResolvedUser, Ulimit};
 
-use crate::support::{Container, Mode, in_mode, skip};
+use crate::support::{Container, Mode, in_mode, skip, unfit};
 
 const SCRIPT: &str = "[ -n \"$A\" ] && ulimit -n; grep -E '^(Cap|Seccomp:|NoNew|Uid|Gid|Groups|Umask)' /proc/self/status; \
     env | sort; pwd; hostname; cat /etc/hosts; ls -A /run/secrets; \
@@ -28,7 +28,7 @@ fn compare(mode: Mode, runtime: &str, change: fn(&mut Container)) {
             let other = other.with_runtime(runtime);
             let theirs = other.run();
             if theirs.stderr.contains("cgroups in hybrid mode not supported") {
-                skip(&format!("{runtime} does not work with hybrid cgroups"));
+                unfit(&format!("{runtime} does not work with hybrid cgroups"));
                 return;
             }
             assert_eq!(theirs.code, 0, "{runtime}: {theirs:?}");

@@ -45,13 +45,21 @@ pub(crate) fn skip(reason: &str) {
     eprintln!("skipped: {reason}");
 }
 
-fn is_root() -> bool {
+/// Says that a test was left out because of what this machine or user is: nothing that could be
+/// installed would change it.
+#[allow(clippy::print_stderr)] // What is left out is said aloud.
+pub(crate) fn unfit(reason: &str) {
+    eprintln!("skipped: {reason}");
+}
+
+pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
+/// The ordinary user that was made for tests.
 fn tester() -> Option<(u32, u32)> {
     let passwd = std::fs::read_to_string("/etc/passwd").ok()?;
-    let line = passwd.lines().find(|line| line.starts_with("tester:"))?;
+    let line = passwd.lines().find(|line| line.split(':').next() == Some(TESTER))?;
     let mut fields = line.split(':').skip(2);
     Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
 }
@@ -73,6 +81,7 @@ fn obstacle(mode: Mode) -> Option<String> {
 pub(crate) fn for_each_mode(script: &str, test: impl Fn(Mode, Container)) {
     for mode in MODES {
         match obstacle(mode) {
+            _ if mode == Mode::Root && !is_root() => unfit("not root"),
             Some(reason) => skip(&format!("{mode:?}: {reason}")),
             None => test(mode, Container::new(mode, script)),
         }
@@ -82,6 +91,7 @@ pub(crate) fn for_each_mode(script: &str, test: impl Fn(Mode, Container)) {
 /// As [`for_each_mode`], for one mode.
 pub(crate) fn in_mode(mode: Mode, script: &str, test: impl Fn(Container)) {
     match obstacle(mode) {
+        _ if mode == Mode::Root && !is_root() => unfit("not root"),
         Some(reason) => skip(&format!("{mode:?}: {reason}")),
         None => test(Container::new(mode, script)),
     }
