@@ -334,23 +334,26 @@ impl<W: Write> LayerWriter<'_, '_, '_, W> {
         if self.options.times == SnapshotTimes::Normalize && stat.mtime != mtime {
             set_file_mtime(&file, mtime).map_err(|error| self.fail(error))?;
         }
-        if stat.link_count > 1 {
-            let first = self.links.get(&(stat.device, stat.inode)).cloned();
-            if let Some(first) = first {
-                return self.hard_link(&stat, mtime, first, &file);
-            }
-            self.links.insert((stat.device, stat.inode), self.path.clone());
-        }
         let marks = self
             .marks(|| conex_sys::xattr::list(&file), |name| conex_sys::xattr::get(&file, name))?;
         let (size, sparse) = (stat.size, stat.is_sparse());
         self.restore(&mut stat, &marks);
         let mut header = self.new_header(&stat, mtime);
-        header.xattrs = marks.xattrs;
         if stat.kind != FileKind::File {
-            // A device that is recorded in an attribute.
+            // A device that is recorded in an attribute. Like a real one, it is itself at each of
+            // its names, or the two forms would give two digests.
+            header.xattrs = marks.xattrs;
             return self.write_header(&header);
         }
+        if stat.link_count > 1 {
+            let first = self.links.get(&(stat.device, stat.inode)).cloned();
+            if let Some(first) = first {
+                (header.kind, header.link, header.size) = (b'1', first, 0);
+                return self.write_header(&header);
+            }
+            self.links.insert((stat.device, stat.inode), self.path.clone());
+        }
+        header.xattrs = marks.xattrs;
         self.write_header(&header)?;
         self.unpacked_size += size;
         let copied =
@@ -359,16 +362,6 @@ impl<W: Write> LayerWriter<'_, '_, '_, W> {
         let over = size % BLOCK_SIZE as u64;
         let padding = if over == 0 { 0 } else { BLOCK_SIZE as u64 - over };
         self.out.zeros(padding).map_err(write_error)
-    }
-
-    fn hard_link(&mut self, stat: &Stat, mtime: Time, first: Vec<u8>, file: &File) -> Result<()> {
-        let marks =
-            self.marks(|| conex_sys::xattr::list(file), |name| conex_sys::xattr::get(file, name))?;
-        let mut stat = *stat;
-        self.restore(&mut stat, &marks);
-        let mut header = self.new_header(&stat, mtime);
-        (header.kind, header.link, header.size) = (b'1', first, 0);
-        self.write_header(&header)
     }
 
     fn content(&mut self, file: &File, size: u64) -> io::Result<()> {

@@ -159,6 +159,17 @@ proptest! {
 }
 
 #[test]
+fn a_device_with_two_names_is_the_same_layer_in_every_form() {
+    let lower = [Change::Node { path: 351, kind: 1 }];
+    let upper = [Change::HardLink { path: 2, to: 351 }];
+    let tars: Vec<Vec<u8>> =
+        forms().into_iter().map(|form| round_trip(&lower, &upper, form)).collect();
+    for pair in tars.windows(2) {
+        assert_eq!(without_dir_times(&pair[0]), without_dir_times(&pair[1]));
+    }
+}
+
+#[test]
 fn a_path_of_the_merged_view_is_the_same_by_stack_and_by_target() {
     let form = *forms().first().unwrap();
     let scratch = Scratch::new();
