@@ -38,6 +38,10 @@ impl Repository {
         let by_digest = self.reference.with_digest(blob.digest.clone());
         let targets = self.shared.targets(&by_digest, Purpose::Pull)?;
         let left = blob.size.saturating_sub(offset);
+        if left == 0 && offset > 0 {
+            // The caller has it all; to ask for what lies behind the end is an error (416).
+            return Ok(Box::new(io::empty()));
+        }
         if left >= RANGE_BLOB_SIZE_MIN
             && self.shared.options.transfers.ranges > 1
             && let Some(body) = self.open_ranged(&targets, blob, offset)

@@ -226,6 +226,18 @@ fn a_pull_that_died_goes_on_in_the_next_process() {
 }
 
 #[test]
+fn a_blob_of_which_all_is_there_is_not_asked_for_again() {
+    let (fake, _) = registry_with(|_, _| None);
+    let image = MemoryImage::with_layers(&[1000], 9);
+    let repository = client().repository(&fake.reference("a:1"));
+    copy(&image, &repository, &copy_options("1"), &Discard).unwrap();
+    let mut rest = Vec::new();
+    let blob = blob_of(&noise(1000, 10));
+    repository.open_blob_at(&blob, 1000).unwrap().read_to_end(&mut rest).unwrap();
+    assert!(rest.is_empty());
+}
+
+#[test]
 fn an_upload_goes_on_where_it_broke() {
     // Breaks two of the requests after having taken a part of what they brought.
     let count = AtomicUsize::new(0);
