@@ -1,5 +1,6 @@
 //! RUN: one command in a container whose changes become a layer.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -31,7 +32,8 @@ const DATABASE_SIZE_MAX: u64 = conex_exec::DATABASE_SIZE_MAX as u64;
 /// What must live as long as the command runs.
 #[derive(Default)]
 struct Held {
-    caches: Vec<CacheMount>,
+    /// By ID.
+    caches: Vec<(String, CacheMount)>,
     /// Folders made for this run.
     scratch: Vec<NewSnapshot>,
     secrets: Vec<Vec<u8>>,
@@ -183,6 +185,7 @@ impl Engine<'_> {
             let target = format!("/dev/pipes/{}", script.name);
             spec.mounts.push(Mount { target, source, access: Access::ReadOnly });
         }
+        self.take_caches(op, inputs, held)?;
         for mount in &op.mounts {
             let mounts = self.mount(mount, inputs, held)?;
             spec.mounts.extend(mounts);
@@ -230,9 +233,7 @@ impl Engine<'_> {
                 let source = self.bind(tree, &bind.source, access, inputs, held)?;
                 Some(Mount { target, source, access })
             }
-            RunMountKind::Cache(cache) => {
-                Some(self.cache_mount(cache, tree, target, inputs, held)?)
-            }
+            RunMountKind::Cache(cache) => Self::cache_mount(cache, target, held),
             RunMountKind::Tmpfs(tmpfs) => {
                 let source = MountSource::Tmpfs { size: tmpfs.size, mode: 0o1777, uid: 0, gid: 0 };
                 let access = if tmpfs.read_only { Access::ReadOnly } else { Access::ReadWrite };
@@ -326,18 +327,44 @@ impl Engine<'_> {
         Ok(MountSource::Overlay { overlay, path: HostPath::from(path) })
     }
 
-    /// Takes a cache mount into use.
-    fn cache_mount(
+    /// Takes all cache mounts of a command into use, in the order of their IDs: two commands that
+    /// name the same ones in different orders would else wait for each other for ever.
+    fn take_caches(&self, op: &RunOp, inputs: &Inputs<'_>, held: &mut Held) -> Result<(), Error> {
+        let mut wanted: BTreeMap<&str, Vec<(&conex_dockerfile::CacheMount, Option<&Tree>)>> =
+            BTreeMap::new();
+        for mount in &op.mounts {
+            if let RunMountKind::Cache(cache) = &mount.mount {
+                wanted.entry(&cache.id).or_default().push((cache, mount.from.as_ref()));
+            }
+        }
+        for (id, mounts) in wanted {
+            let Some((first, tree)) = mounts.first() else { continue };
+            let sharing = mounts.iter().map(|(cache, _)| cache.sharing);
+            // Mounted twice by one command it is one cache, shared as the strictest says.
+            let strictest = sharing.max_by_key(|sharing| match sharing {
+                Sharing::Shared => 0,
+                Sharing::Private => 1,
+                Sharing::Locked => 2,
+            });
+            let cache = self.take_cache(first, strictest.unwrap_or_default())?;
+            if cache.is_new()
+                && let Some(tree) = tree
+            {
+                self.fill(cache.path(), tree, &first.source, inputs)?;
+            }
+            held.caches.push((id.to_owned(), cache));
+        }
+        Ok(())
+    }
+
+    fn take_cache(
         &self,
         cache: &conex_dockerfile::CacheMount,
-        tree: Option<&Tree>,
-        target: String,
-        inputs: &Inputs<'_>,
-        held: &mut Held,
-    ) -> Result<Mount, Error> {
+        sharing: Sharing,
+    ) -> Result<CacheMount, Error> {
         let owner = (cache.uid.unwrap_or(0), cache.gid.unwrap_or(0));
         let options = CacheMountOptions {
-            sharing: match cache.sharing {
+            sharing: match sharing {
                 Sharing::Shared => conex_store::Sharing::Shared,
                 Sharing::Private => conex_store::Sharing::Private,
                 Sharing::Locked => conex_store::Sharing::Locked,
@@ -346,17 +373,18 @@ impl Engine<'_> {
             owner: (self.options.form.ownership == Ownership::Real).then_some(owner),
         };
         let keep_waiting = || !self.options.cancel.is_canceled();
-        let known = self.store().cache_mount(&cache.id, &options, &keep_waiting);
-        let mount = known.map_err(store_error)?;
-        if mount.is_new()
-            && let Some(tree) = tree
-        {
-            self.fill(mount.path(), tree, &cache.source, inputs)?;
-        }
+        self.store().cache_mount(&cache.id, &options, &keep_waiting).map_err(store_error)
+    }
+
+    /// The mount of a cache that was taken into use.
+    fn cache_mount(
+        cache: &conex_dockerfile::CacheMount,
+        target: String,
+        held: &Held,
+    ) -> Option<Mount> {
+        let (_, taken) = held.caches.iter().find(|(id, _)| *id == cache.id)?;
         let access = if cache.read_only { Access::ReadOnly } else { Access::ReadWrite };
-        let bind = Mount::bind(HostPath::from(mount.path().to_owned()), target, access);
-        held.caches.push(mount);
-        Ok(bind)
+        Some(Mount::bind(HostPath::from(taken.path().to_owned()), target, access))
     }
 
     /// Runs the container to its end, showing what it prints. Returns its exit code.
