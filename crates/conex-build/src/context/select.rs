@@ -29,8 +29,6 @@ pub(crate) struct Selected {
     /// How it was named, relative: `--parents` keeps this.
     pub(crate) named: PathBuf,
     pub(crate) kind: FileKind,
-    /// It was found by a wildcard, so its name counts.
-    pub(crate) by_wildcard: bool,
 }
 
 /// The part of a relative path that `--parents` leaves out, and the rest: what stands before a
@@ -52,7 +50,7 @@ pub(crate) fn select(
     if !parts.iter().any(|part| has_wildcards(part.as_bytes())) {
         let named: PathBuf = parts.iter().map(|part| unescaped(part)).collect();
         let found = listing.resolve(&named)?;
-        let selected = found.map(|(path, kind)| Selected { path, named, kind, by_wildcard: false });
+        let selected = found.map(|(path, kind)| Selected { path, named, kind });
         return Ok(selected.into_iter().collect());
     }
     let mut found = Vec::new();
@@ -133,7 +131,7 @@ fn expand(
         if !rest.is_empty() {
             expand(listing, &named, rest, found)?;
         } else if let Some((path, kind)) = listing.resolve(&named)? {
-            found.push(Selected { path, named, kind, by_wildcard: true });
+            found.push(Selected { path, named, kind });
         }
     }
     Ok(())
@@ -157,7 +155,7 @@ fn walk_deep(
             if glob_match_deep(pattern, path.as_os_str().as_bytes()).map_err(wrong_pattern)? {
                 if let Some((resolved, kind)) = listing.resolve(&path)? {
                     let named = path.clone();
-                    found.push(Selected { path: resolved, named, kind, by_wildcard: true });
+                    found.push(Selected { path: resolved, named, kind });
                 }
             } else if kind == FileKind::Dir {
                 folders.push(path);

@@ -380,12 +380,8 @@ impl Work<'_> {
         context: Option<&Context>,
         default_owner: (u32, u32),
     ) -> Result<(), Error> {
-        let selected = Selected {
-            path: from.to_owned(),
-            named: from.to_owned(),
-            kind: FileKind::Dir,
-            by_wildcard: false,
-        };
+        let selected =
+            Selected { path: from.to_owned(), named: from.to_owned(), kind: FileKind::Dir };
         let owner = Some(self.owner.unwrap_or(default_owner));
         self.copy_filtered(stack, &selected, to, context, owner)
     }
