@@ -146,6 +146,11 @@ impl Session {
     }
 }
 
+/// How many threads are worth starting.
+pub fn parallelism() -> usize {
+    std::thread::available_parallelism().map_or(2, std::num::NonZero::get)
+}
+
 /// How the user's ids can be mapped on this machine.
 pub fn user_namespace_plan() -> userns::Plan {
     let identity = userns::Identity::of_process(user_name());

@@ -55,7 +55,7 @@ pub fn run(session: &Session, args: Args) -> Result<()> {
         "-" => Box::new(std::io::stdin()),
         file => Box::new(File::open(file).doing(|| format!("cannot open `{file}`"))?),
     };
-    let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    let threads = crate::session::parallelism();
     let options = ApplyOptions::new(threads);
     conex_layer::unpack_archive(&mut input, &mut root.target, Path::new("/"), None, &options)
         .map_err(|error| CliError::because(format!("cannot import `{}`", args.file), error))?;

@@ -80,7 +80,7 @@ pub fn unpack(session: &Session, lease: &Lease, image: &Digest) -> Result<()> {
     let store = lease.store();
     let options = UnpackOptions {
         form: form(session)?,
-        threads: std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
+        threads: crate::session::parallelism(),
         cancelled: None,
     };
     let mut parent: Option<Arc<conex_store::Snapshot>> = None;
@@ -144,7 +144,7 @@ pub fn copy_rootfs(
 ) -> Result<()> {
     let merged = stack(session, snapshot)?;
     let mut target = conex_layer::Target::new(folder, Stack::empty(form), form)?;
-    let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    let threads = crate::session::parallelism();
     let (root, options) = (Path::new("/"), conex_layer::CopyOptions::keep(threads));
     conex_layer::copy(&merged, root, &mut target, root, &options)?;
     Ok(())

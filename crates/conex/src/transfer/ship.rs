@@ -57,7 +57,7 @@ impl Shipping<'_> {
             compression: Compression::Gzip,
             level: None,
             force: false,
-            threads: std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
+            threads: crate::session::parallelism(),
             keep: Keep::Nothing,
             annotations: BTreeMap::new(),
             index_annotations: BTreeMap::new(),

@@ -513,7 +513,7 @@ fn resources(args: &Args) -> Result<Resources> {
 }
 
 fn parallelism() -> usize {
-    std::thread::available_parallelism().map_or(2, std::num::NonZero::get)
+    crate::session::parallelism()
 }
 
 fn progress(
