@@ -93,7 +93,9 @@ impl Error {
         self.0.retry_after
     }
 
-    pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
+    /// Adds what mends it.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.0.hint = Some(hint.into());
         self
     }
@@ -108,7 +110,9 @@ impl Error {
         self
     }
 
-    pub(crate) fn with_source(
+    /// Adds what caused it.
+    #[must_use]
+    pub fn with_source(
         mut self,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
@@ -137,7 +141,8 @@ impl Error {
         Self::new(ErrorKind::Config, message)
     }
 
-    pub(crate) fn credentials(message: impl Into<String>) -> Self {
+    /// Credentials cannot be had: for sources outside of this crate.
+    pub fn credentials(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Credentials, message)
     }
 

@@ -32,21 +32,25 @@ mod secret;
 mod testing;
 
 pub use auth::acr::{AZURE_LOGIN_SERVER, AZURE_METADATA_SERVER, Azure, AzureIdentity};
+pub use auth::aws::{AWS_CONTAINER_SERVER, AWS_METADATA_SERVER, AwsIdentity, AwsKeys, AwsProfile};
 pub use auth::challenge::{Challenge, parse_challenges};
 pub use auth::docker::AuthFile;
-pub use auth::ecr::{AwsKeys, Ecr};
+pub use auth::ecr::Ecr;
 pub use auth::gcr::{GOOGLE_METADATA_SERVER, Google};
 pub use auth::helper::{HelperOutput, HelperRunner, ProcessHelpers};
 pub use auth::login::{Kept, login, logout};
 pub use auth::{
-    Credential, CredentialSource, FixedCredential, Web, WebMethod, WebRequest, WebResponse,
+    Credential, CredentialSource, FixedCredential, Web, WebMethod, WebPlace, WebRequest,
+    WebResponse,
 };
 pub use client::manifests::ManifestBytes;
 pub use client::upload::{OpenAt, Pushed};
 pub use client::{Client, Repository};
 pub use clock::{Clock, SystemClock};
 pub use config::registries::{Place, RegistriesConf};
-pub use copy::{Copied, CopyOptions, ImageSink, ImageSource, Origin, Referrers, copy};
+pub use copy::{
+    Copied, CopyOptions, ImageSink, ImageSource, Origin, Referrers, Survey, copy, copy_surveyed,
+};
 pub use error::{Error, ErrorKind, Result};
 pub use fetch::{FetchHead, FetchOptions, Fetched};
 pub use http::Timeouts;
@@ -58,5 +62,5 @@ pub use http::proxy::ProxyOptions;
 pub use http::tls::{Roots, Verify};
 pub use http::url::{Scheme, Url};
 pub use options::{ClientOptions, Retry, Transfers};
-pub use partial::{MemoryPartials, Partial, PartialStore};
+pub use partial::{MemoryPartials, Partial, PartialStore, Verdict};
 pub use secret::Secret;

@@ -23,21 +23,11 @@ pub trait PartialStore: Send + Sync {
 
 /// The first bytes of a blob.
 ///
-/// The receiver reads the kept bytes once from the start, in order, then appends the others, in
-/// order, then commits: an implementor that unpacks while it stores sees every byte once. Dropped
-/// without a commit, the bytes stay for the next attempt.
+/// The receiver appends the bytes that follow those kept from before, in order, then commits.
+/// Dropped without a commit, the bytes stay for the next attempt.
 pub trait Partial: Send {
-    /// How many bytes are kept from before.
-    ///
-    /// # Errors
-    /// It cannot be told.
-    fn kept(&self) -> io::Result<u64>;
-
-    /// Reads kept bytes; zero at their end.
-    ///
-    /// # Errors
-    /// They cannot be read.
-    fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
+    /// How many bytes are kept from before. The partial has read them: they count for its digest.
+    fn kept(&self) -> u64;
 
     /// Adds bytes at the end.
     ///
@@ -45,11 +35,12 @@ pub trait Partial: Send {
     /// They cannot be kept.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
 
-    /// Makes the bytes, which are whole and verified, a blob of the store: there and durable.
+    /// Checks the digest of all bytes, whose number is right. If it is that of the blob, they
+    /// become a blob of the store; if not, they are forgotten.
     ///
     /// # Errors
-    /// The store cannot take it.
-    fn commit(self: Box<Self>) -> io::Result<()>;
+    /// The store cannot take them.
+    fn commit(self: Box<Self>) -> io::Result<Verdict>;
 
     /// Forgets the bytes, which are wrong.
     ///
@@ -58,27 +49,36 @@ pub trait Partial: Send {
     fn discard(self: Box<Self>) -> io::Result<()>;
 }
 
-/// Completes a partial blob from `open`, which gives the bytes from an offset on, verifies the
-/// whole and commits it. Returns how many bytes came through `open`. False bytes are thrown away;
-/// where some were kept from before, the whole blob is fetched once more.
+/// What the bytes of a partial turned out to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Those of the blob, which is now there.
+    Right,
+    /// Others, with this digest; they are gone.
+    Wrong(Digest),
+}
+
+/// Completes a partial blob from `open`, which gives the bytes from an offset on, and commits it.
+/// Returns how many bytes came through `open`; none when somebody else is at the same blob. False
+/// bytes are thrown away; where some were kept from before, the whole blob is fetched once more.
 pub(crate) fn complete(
     blob: &Descriptor,
     store: &dyn PartialStore,
     open: &OpenAt<'_>,
 ) -> Result<Option<u64>> {
+    let failed = |source| Error::local(format!("cannot keep blob `{}`", blob.digest), source);
+    let what = format!("blob `{}`", blob.digest);
     let mut moved = 0;
+    let mut buffer = vec![0; BUFFER_SIZE];
     loop {
-        let act = || format!("cannot keep blob `{}`", blob.digest);
-        let failed = |source| Error::local(act(), source);
         let Some(mut partial) = store.take(blob).map_err(failed)? else { return Ok(None) };
-        let (kept, mut hasher) = replay(blob, partial.as_mut()).map_err(failed)?;
+        let kept = partial.kept();
         if kept > blob.size {
             partial.discard().map_err(failed)?;
             continue;
         }
         let mut size = kept;
         let mut body = open(kept).map_err(Error::from)?;
-        let mut buffer = vec![0; BUFFER_SIZE];
         loop {
             let count = body.read(&mut buffer).map_err(Error::from)?;
             let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else { break };
@@ -86,43 +86,22 @@ pub(crate) fn complete(
             if size > blob.size {
                 break;
             }
-            hasher.update(bytes);
             partial.append(bytes).map_err(failed)?;
             moved += count as u64;
         }
-        let what = format!("blob `{}`", blob.digest);
-        let got = hasher.finish();
-        if size == blob.size && got == blob.digest {
-            partial.commit().map_err(failed)?;
-            return Ok(Some(moved));
-        }
-        partial.discard().map_err(failed)?;
-        if kept > 0 {
-            continue;
-        }
-        return Err(if size == blob.size {
-            Error::digest_mismatch(&what, &blob.digest, got.as_str())
+        let error = if size == blob.size {
+            match partial.commit().map_err(failed)? {
+                Verdict::Right => return Ok(Some(moved)),
+                Verdict::Wrong(got) => Error::digest_mismatch(&what, &blob.digest, got.as_str()),
+            }
         } else {
+            partial.discard().map_err(failed)?;
             Error::size_mismatch(&what, blob.size, size)
-        });
-    }
-}
-
-fn replay(blob: &Descriptor, partial: &mut dyn Partial) -> io::Result<(u64, Hasher)> {
-    let mut hasher = Hasher::new(blob.digest.algorithm());
-    let kept = partial.kept()?;
-    let mut offset = 0;
-    let mut buffer = vec![0; BUFFER_SIZE];
-    while offset < kept.min(blob.size) {
-        let count = partial.read_at(offset, &mut buffer)?;
-        let bytes = buffer.get(..count).unwrap_or_default();
-        if bytes.is_empty() {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+        };
+        if kept == 0 {
+            return Err(error);
         }
-        hasher.update(bytes);
-        offset += count as u64;
     }
-    Ok((kept, hasher))
 }
 
 /// Partials in memory: for tests, and for callers without a store.
@@ -176,14 +155,8 @@ impl PartialStore for MemoryPartials {
 }
 
 impl Partial for MemoryPartial {
-    fn kept(&self) -> io::Result<u64> {
-        Ok(self.bytes.len() as u64)
-    }
-
-    fn read_at(&mut self, offset: u64, mut buffer: &mut [u8]) -> io::Result<usize> {
-        let start = usize::try_from(offset).unwrap_or(usize::MAX);
-        let bytes = self.bytes.get(start..).unwrap_or_default();
-        io::Write::write(&mut buffer, bytes)
+    fn kept(&self) -> u64 {
+        self.bytes.len() as u64
     }
 
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -191,10 +164,16 @@ impl Partial for MemoryPartial {
         Ok(())
     }
 
-    fn commit(mut self: Box<Self>) -> io::Result<()> {
+    fn commit(mut self: Box<Self>) -> io::Result<Verdict> {
         let bytes = std::mem::take(&mut self.bytes);
+        let mut hasher = Hasher::new(self.digest.algorithm());
+        hasher.update(&bytes);
+        let got = hasher.finish();
+        if got != self.digest {
+            return Ok(Verdict::Wrong(got));
+        }
         self.store.lock().whole.insert(self.digest.clone(), bytes);
-        Ok(())
+        Ok(Verdict::Right)
     }
 
     fn discard(mut self: Box<Self>) -> io::Result<()> {

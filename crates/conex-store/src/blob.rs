@@ -13,7 +13,7 @@ use crate::lease::{Held, Lease};
 use crate::store::Store;
 
 /// How much of a blob is read at a time when the store itself moves it.
-const COPY_BYTES: usize = 128 << 10;
+pub(crate) const COPY_BYTES: usize = 128 << 10;
 
 /// Largest blob that is read whole into memory: manifests and configs, which have their own and
 /// smaller limits, and no layers.
@@ -204,6 +204,17 @@ pub struct BlobWriter {
 }
 
 impl BlobWriter {
+    /// Goes on with a file that somebody else wrote, and hashed.
+    pub(crate) fn of_file(
+        lease: Lease,
+        file: File,
+        path: PathBuf,
+        hasher: Hasher,
+        size: u64,
+    ) -> Self {
+        Self { lease, file, path, hasher: Some(hasher), size, failed: false }
+    }
+
     /// How many bytes were written so far.
     pub fn size(&self) -> u64 {
         self.size

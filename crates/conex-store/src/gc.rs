@@ -17,6 +17,7 @@ use crate::db::{Writer, rows};
 use crate::error::{Error, Result};
 use crate::lease::remove_folder;
 use crate::lock::{Holder, TransientLock, holder};
+use crate::partial::Partials;
 use crate::store::{Inner, Store};
 
 impl Store {
@@ -26,11 +27,12 @@ impl Store {
     /// The store cannot be read or written.
     pub fn gc(&self) -> Result<Removed> {
         let inner = &self.inner;
+        let partials = self.sweep_partials(Partials::Old)?;
         let dead = dead_leases(inner)?;
         if dead.is_empty() {
-            return Ok(Removed::default());
+            return Ok(partials);
         }
-        let removed = inner.freeing(|| {
+        let mut removed = inner.freeing(|| {
             inner.write("remove what dead processes left", |writer| {
                 let mut garbage = Garbage::new(inner, writer);
                 for lease in &dead {
@@ -45,6 +47,7 @@ impl Store {
             remove_folder(inner, &inner.layout.tmp().join(&lease.id));
         }
         remove_dead_locks(&inner.layout.locks())?;
+        removed.merge(partials);
         Ok(removed)
     }
 }

@@ -95,6 +95,11 @@ impl Layout {
         self.root.join("volumes")
     }
 
+    /// Made when first needed: stores from before do not have it.
+    pub(crate) fn partials(&self) -> PathBuf {
+        self.root.join("partial")
+    }
+
     pub(crate) fn tmp(&self) -> PathBuf {
         self.root.join("tmp")
     }

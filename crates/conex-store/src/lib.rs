@@ -27,6 +27,7 @@ mod layout;
 mod lease;
 mod lock;
 mod options;
+mod partial;
 mod prune;
 mod rebuild;
 mod remove;
@@ -52,6 +53,7 @@ pub use image::{
 pub use lease::Lease;
 pub use lock::KeepWaiting;
 pub use options::{Clock, StoreOptions, Timestamp, TreeRemover};
+pub use partial::{PartialBlob, PartialVerdict};
 pub use prune::{
     LabelFilter, PruneCache, PruneCacheMounts, PruneImages, PruneOptions, PruneVolumes,
 };

@@ -59,6 +59,11 @@ impl FileLock {
         Ok(free.then_some(Self { file }))
     }
 
+    /// The locked file.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
     /// Whether the locked file is still the one that the path names.
     pub(crate) fn is_current(&self, path: &Path) -> Result<bool> {
         is_current(&self.file, path).map_err(|source| Error::io("look at", path, source))

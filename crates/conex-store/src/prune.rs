@@ -118,6 +118,9 @@ impl Store {
     /// The store cannot be read or written.
     pub fn prune(&self, options: &PruneOptions) -> Result<Removed> {
         let mut removed = self.gc()?;
+        if options.images != PruneImages::Keep {
+            removed.merge(self.sweep_partials(crate::partial::Partials::All)?);
+        }
         if options.cache == PruneCache::Dangling {
             // What only images keep that go now is dangling too.
             removed.merge(self.prune_images(options)?);

@@ -69,6 +69,13 @@ impl CliError {
         Self { source: Some(error.into()), ..Self::new(message) }
     }
 
+    /// Says what was being done when this came; keeps its hint and exit code.
+    #[must_use]
+    pub fn during(self, act: impl Into<String>) -> Self {
+        let (hint, code) = (self.hint.clone(), self.code);
+        Self { hint, code, ..Self::because(act, self) }
+    }
+
     /// Adds what mends it.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {

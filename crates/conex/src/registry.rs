@@ -1,12 +1,14 @@
 //! The registry client, set up from this machine: credentials, configuration, certificates,
 //! proxies.
 
-use std::path::PathBuf;
+mod cloud;
+
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use conex_remote::{
-    AuthFile, Client, ClientOptions, CredentialSource, ProcessHelpers, ProxyOptions,
-    RegistriesConf, Roots, Verify,
+    AuthFile, Client, ClientOptions, Credential, CredentialSource, FixedCredential, ProcessHelpers,
+    ProxyOptions, RegistriesConf, Roots, Secret, Verify,
 };
 
 use crate::error::{CliError, Doing as _, Result};
@@ -25,6 +27,53 @@ pub fn client(session: &Session, verify: Verify) -> Result<Client> {
     Ok(Client::new(options(session, verify)?))
 }
 
+/// How one side of a copy is reached, where that is not what the machine's files say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Access {
+    /// Take any certificate, and plain HTTP.
+    pub skip_verify: bool,
+    /// `USER[:PASSWORD]` to use instead of what is found.
+    pub credentials: Option<String>,
+    /// A file with credentials to use instead of the usual ones.
+    pub auth_file: Option<PathBuf>,
+    /// Ask without credentials.
+    pub anonymous: bool,
+    /// How often to try again; none is the usual.
+    pub retries: Option<u32>,
+}
+
+impl Access {
+    /// What `--tls-verify` means.
+    pub fn verified(tls_verify: bool) -> Self {
+        Self { skip_verify: !tls_verify, ..Self::default() }
+    }
+}
+
+/// A client for one side of a copy.
+pub fn client_with(session: &Session, access: &Access) -> Result<Client> {
+    let mut options = options(session, verify(!access.skip_verify))?;
+    if access.anonymous {
+        options.credentials.clear();
+    }
+    if let Some(file) = &access.auth_file {
+        let found = auth_file(file)?;
+        options.credentials = found.into_iter().collect();
+        if options.credentials.is_empty() {
+            return Err(CliError::new(format!("there is no file `{}`", file.display())));
+        }
+    }
+    if let Some(text) = &access.credentials {
+        // As skopeo has it: all behind the first colon is the password.
+        let (username, password) = text.split_once(':').unwrap_or((text, ""));
+        let credential = Credential::password(username, Secret::new(password));
+        options.credentials = vec![Arc::new(FixedCredential { registry: None, credential })];
+    }
+    if let Some(retries) = access.retries {
+        options.retry.attempts = retries.saturating_add(1);
+    }
+    Ok(Client::new(options))
+}
+
 /// What `--tls-verify` means.
 pub fn verify(tls_verify: bool) -> Verify {
     if tls_verify { Verify::Strict } else { Verify::Skip }
@@ -39,6 +88,7 @@ fn options(session: &Session, verify: Verify) -> Result<ClientOptions> {
             options.credentials.push(file);
         }
     }
+    options.credentials.push(Arc::new(cloud::Clouds { home: home.clone() }));
     options.registries = registries_conf(session)?;
     options.hosts_dirs = existing([PathBuf::from("/etc/containerd/certs.d")]);
     options.certs_dirs = existing([
@@ -83,7 +133,7 @@ pub fn docker_config(session: &Session) -> PathBuf {
     folder.unwrap_or_else(|| session.settings.home.join(".docker")).join("config.json")
 }
 
-fn auth_file(path: &PathBuf) -> Result<Option<Arc<dyn CredentialSource>>> {
+fn auth_file(path: &Path) -> Result<Option<Arc<dyn CredentialSource>>> {
     let Some(bytes) = read(path)? else { return Ok(None) };
     let file = AuthFile::parse(&bytes).map_err(|error| {
         CliError::because(format!("cannot use the credentials of `{}`", path.display()), error)
@@ -125,20 +175,21 @@ fn existing(folders: impl IntoIterator<Item = PathBuf>) -> Vec<PathBuf> {
     folders.into_iter().filter(|folder| folder.is_dir()).collect()
 }
 
-fn read(path: &PathBuf) -> Result<Option<Vec<u8>>> {
+fn read(path: &Path) -> Result<Option<Vec<u8>>> {
+    read_limited(path, FILE_SIZE_MAX).doing(|| format!("cannot read `{}`", path.display()))
+}
+
+/// Reads a file that may be missing.
+fn read_limited(path: &Path, size_max: u64) -> std::io::Result<Option<Vec<u8>>> {
     use std::io::Read as _;
     let file = match std::fs::File::open(path) {
         Ok(file) => file,
         // A file of another user, as root's in a user namespace, says nothing to this one.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => return Ok(None),
-        Err(error) => {
-            return Err(CliError::because(format!("cannot open `{}`", path.display()), error));
-        }
+        Err(error) => return Err(error),
     };
     let mut bytes = Vec::new();
-    file.take(FILE_SIZE_MAX)
-        .read_to_end(&mut bytes)
-        .doing(|| format!("cannot read `{}`", path.display()))?;
+    file.take(size_max).read_to_end(&mut bytes)?;
     Ok(Some(bytes))
 }

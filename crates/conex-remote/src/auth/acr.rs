@@ -1,10 +1,15 @@
 //! Azure's registries: an Entra ID access token is exchanged, at the registry itself, for a refresh
 //! token, which its token server then takes.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 
-use crate::auth::{Credential, CredentialSource, Web, WebMethod, WebRequest, WebResponse};
-use crate::error::{Error, Result, shown};
+use crate::auth::helper::{HelperOutput, HelperRunner};
+use crate::auth::{
+    Credential, CredentialSource, Web, WebMethod, WebPlace, WebRequest, WebResponse,
+};
+use crate::error::{Error, ErrorKind, Result, shown};
 use crate::http::url::{encoded, form};
 use crate::secret::Secret;
 
@@ -18,7 +23,7 @@ pub const AZURE_LOGIN_SERVER: &str = "https://login.microsoftonline.com";
 const RESOURCE: &str = "https://management.azure.com/";
 
 /// Who logs in to Azure's registries.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub enum AzureIdentity {
     /// Somebody who has an Entra ID access token already.
     AccessToken(Secret),
@@ -33,6 +38,26 @@ pub enum AzureIdentity {
         /// The login server, [`AZURE_LOGIN_SERVER`] usually.
         login_server: String,
     },
+    /// A workload whose own token (a pod's, of its cluster) Entra ID trusts.
+    Federated {
+        /// The tenant.
+        tenant: String,
+        /// The application.
+        client_id: String,
+        /// The workload's token.
+        assertion: Secret,
+        /// The login server, [`AZURE_LOGIN_SERVER`] usually.
+        login_server: String,
+    },
+    /// The service (App Service, Container Apps) that this runs in.
+    Service {
+        /// Where it asks.
+        endpoint: String,
+        /// What it shows.
+        header: Secret,
+        /// Which of several identities.
+        client_id: Option<String>,
+    },
     /// The machine that this runs on.
     Machine {
         /// Which of several identities of the machine.
@@ -40,6 +65,21 @@ pub enum AzureIdentity {
         /// The metadata server, [`AZURE_METADATA_SERVER`] usually.
         metadata_server: String,
     },
+    /// Whoever `az` is logged in as.
+    Cli(Arc<dyn HelperRunner>),
+}
+
+impl std::fmt::Debug for AzureIdentity {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::AccessToken(_) => "AccessToken(…)",
+            Self::ServicePrincipal { .. } => "ServicePrincipal",
+            Self::Federated { .. } => "Federated",
+            Self::Service { .. } => "Service",
+            Self::Machine { .. } => "Machine",
+            Self::Cli(_) => "Cli",
+        })
+    }
 }
 
 /// Logs in to Azure's registries.
@@ -65,12 +105,19 @@ fn is_azure(registry: &str) -> bool {
         .any(|suffix| registry.len() > suffix.len() && registry.ends_with(suffix))
 }
 
+impl Azure {
+    /// Whether a registry is Azure's.
+    pub fn serves(registry: &str) -> bool {
+        is_azure(registry)
+    }
+}
+
 impl CredentialSource for Azure {
     fn credential(&self, registry: &str, _: &str, web: &dyn Web) -> Result<Option<Credential>> {
         if !is_azure(registry) {
             return Ok(None);
         }
-        let access = self.identity.access_token(web)?;
+        let Some(access) = self.identity.access_token(web)? else { return Ok(None) };
         let mut pairs = vec![
             ("grant_type", "access_token"),
             ("service", registry),
@@ -79,7 +126,7 @@ impl CredentialSource for Azure {
         if let Some(tenant) = &self.tenant {
             pairs.push(("tenant", tenant));
         }
-        let own = format!("https://{registry}");
+        let own = web.registry_url(registry);
         let base = self.endpoint.as_deref().unwrap_or(&own);
         let url = format!("{}/oauth2/exchange", base.trim_end_matches('/'));
         let tokens = accept(&web.exchange(posted(url, &pairs))?)?;
@@ -89,9 +136,32 @@ impl CredentialSource for Azure {
 }
 
 impl AzureIdentity {
-    fn access_token(&self, web: &dyn Web) -> Result<Secret> {
+    /// The token of Entra ID; none where nobody is there to ask.
+    fn access_token(&self, web: &dyn Web) -> Result<Option<Secret>> {
         let request = match self {
-            Self::AccessToken(token) => return Ok(token.clone()),
+            Self::AccessToken(token) => return Ok(Some(token.clone())),
+            Self::Cli(runner) => return token_of_cli(runner.as_ref()).map(Some),
+            Self::Federated { tenant, client_id, assertion, login_server } => {
+                let server = login_server.trim_end_matches('/');
+                let scope = format!("{RESOURCE}.default");
+                let kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+                let pairs = [
+                    ("grant_type", "client_credentials"),
+                    ("client_id", client_id.as_str()),
+                    ("client_assertion_type", kind),
+                    ("client_assertion", assertion.expose()),
+                    ("scope", scope.as_str()),
+                ];
+                posted(format!("{server}/{}/oauth2/v2.0/token", encoded(tenant)), &pairs)
+            }
+            Self::Service { endpoint, header, client_id } => {
+                let mut url =
+                    format!("{endpoint}?api-version=2019-08-01&resource={}", encoded(RESOURCE));
+                if let Some(id) = client_id {
+                    url.push_str(&format!("&client_id={}", encoded(id)));
+                }
+                asked(url, "x-identity-header", header.expose())
+            }
             Self::ServicePrincipal { tenant, client_id, client_secret, login_server } => {
                 let server = login_server.trim_end_matches('/');
                 let scope = format!("{RESOURCE}.default");
@@ -112,16 +182,49 @@ impl AzureIdentity {
                 if let Some(id) = client_id {
                     url.push_str(&format!("&client_id={}", encoded(id)));
                 }
-                WebRequest {
-                    method: WebMethod::Get,
-                    url,
-                    headers: vec![("metadata".to_owned(), "true".to_owned())],
-                    body: Vec::new(),
-                }
+                asked(url, "metadata", "true")
             }
         };
-        let tokens = accept(&web.exchange(request)?)?;
-        tokens.access_token.ok_or_else(|| failed("Entra ID gave none"))
+        let answer = match web.exchange(request) {
+            Err(error)
+                if error.kind() == ErrorKind::Network && matches!(self, Self::Machine { .. }) =>
+            {
+                return Ok(None);
+            }
+            answer => answer?,
+        };
+        let tokens = accept(&answer)?;
+        tokens.access_token.ok_or_else(|| failed("Entra ID gave none")).map(Some)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct CliAnswer {
+    access_token: Secret,
+}
+
+fn token_of_cli(runner: &dyn HelperRunner) -> Result<Secret> {
+    let arguments = ["account", "get-access-token", "--resource", RESOURCE, "--output", "json"];
+    match runner.run("az", &arguments, &Secret::new(""))? {
+        HelperOutput::Success(output) => {
+            let answer: CliAnswer = serde_json::from_str(output.expose())
+                .map_err(|_| failed("`az account get-access-token` printed none"))?;
+            Ok(answer.access_token)
+        }
+        HelperOutput::Failure(why) => {
+            Err(failed(format!("`az` failed: {why}")).with_hint("log in with `az login`"))
+        }
+    }
+}
+
+fn asked(url: String, header: &str, value: &str) -> WebRequest {
+    WebRequest {
+        method: WebMethod::Get,
+        url,
+        headers: vec![(header.to_owned(), value.to_owned())],
+        body: Vec::new(),
+        place: WebPlace::Machine,
     }
 }
 
@@ -136,6 +239,7 @@ fn posted(url: String, pairs: &[(&str, &str)]) -> WebRequest {
         url,
         headers: vec![("content-type".to_owned(), kind)],
         body: form(pairs).into_bytes(),
+        place: WebPlace::World,
     }
 }
 

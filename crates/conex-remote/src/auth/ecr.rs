@@ -6,52 +6,18 @@ use base64::engine::general_purpose::STANDARD;
 use ring::{digest, hmac};
 use serde::Deserialize;
 
-use crate::auth::{Credential, CredentialSource, Web, WebMethod, WebRequest};
+use crate::auth::aws::{AwsIdentity, AwsKeys};
+use crate::auth::{Credential, CredentialSource, Web, WebMethod, WebPlace, WebRequest};
 use crate::clock::{Civil, unix_seconds};
 use crate::error::{Error, ErrorKind, Result, shown};
 use crate::http::url::Url;
 use crate::secret::Secret;
 
-/// The keys of an AWS account.
-#[derive(Debug, Clone)]
-pub struct AwsKeys {
-    /// The public half.
-    pub access_key_id: String,
-    /// The secret half.
-    pub secret_access_key: Secret,
-    /// The third part of temporary keys.
-    pub session_token: Option<Secret>,
-}
-
-impl AwsKeys {
-    /// Finds a profile in the content of a shared credentials file (`~/.aws/credentials`).
-    pub fn from_shared_file(text: &str, profile: &str) -> Option<Self> {
-        let mut own = false;
-        let (mut id, mut secret, mut token) = (None, None, None);
-        for line in text.lines().map(str::trim) {
-            if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-                let name = name.trim();
-                own = name.strip_prefix("profile ").unwrap_or(name).trim() == profile;
-                continue;
-            }
-            let Some((key, value)) = line.split_once('=').filter(|_| own) else { continue };
-            let value = value.trim().to_owned();
-            match key.trim() {
-                "aws_access_key_id" => id = Some(value),
-                "aws_secret_access_key" => secret = Some(Secret::new(value)),
-                "aws_session_token" => token = Some(Secret::new(value)),
-                _ => {}
-            }
-        }
-        Some(Self { access_key_id: id?, secret_access_key: secret?, session_token: token })
-    }
-}
-
 /// Logs in to Amazon's registries.
 #[derive(Debug, Clone)]
 pub struct Ecr {
-    /// The account's keys.
-    pub keys: AwsKeys,
+    /// Who logs in.
+    pub identity: AwsIdentity,
     /// Another address than Amazon's own to ask for tokens (`https://…`), for private endpoints.
     pub endpoint: Option<String>,
 }
@@ -102,6 +68,13 @@ fn place(registry: &str) -> Option<Place> {
     })
 }
 
+impl Ecr {
+    /// Whether a registry is Amazon's.
+    pub fn serves(registry: &str) -> bool {
+        place(registry).is_some()
+    }
+}
+
 #[derive(Deserialize)]
 struct TokenAnswer {
     #[serde(rename = "authorizationData")]
@@ -125,6 +98,7 @@ struct Entry {
 impl CredentialSource for Ecr {
     fn credential(&self, registry: &str, _: &str, web: &dyn Web) -> Result<Option<Credential>> {
         let Some(place) = place(registry) else { return Ok(None) };
+        let Some(keys) = self.identity.keys(web)? else { return Ok(None) };
         let failed = |why: String| {
             let message = format!("cannot get a password for `{registry}` from AWS: {why}");
             Error::new(ErrorKind::Credentials, message)
@@ -141,15 +115,21 @@ impl CredentialSource for Ecr {
             ("x-amz-date".to_owned(), time),
             ("x-amz-target".to_owned(), place.target.to_owned()),
         ];
-        if let Some(token) = &self.keys.session_token {
+        if let Some(token) = &keys.session_token {
             headers.push(("x-amz-security-token".to_owned(), token.expose().to_owned()));
         }
-        let signature = sign(&self.keys, &place.region, place.service, "/", &headers, &body);
+        let signature = sign(&keys, &place.region, place.service, "/", &headers, &body);
         // The HTTP library writes the host itself, and the same one.
         headers.retain(|(name, _)| name != "host");
         headers.push(("authorization".to_owned(), signature));
         let url = endpoint.full();
-        let answer = web.exchange(WebRequest { method: WebMethod::Post, url, headers, body })?;
+        let answer = web.exchange(WebRequest {
+            method: WebMethod::Post,
+            url,
+            headers,
+            body,
+            place: WebPlace::World,
+        })?;
         if answer.status != 200 {
             let why = shown(&String::from_utf8_lossy(&answer.body), 200);
             return Err(failed(format!("{} {why}", answer.status)).with_status(answer.status));
@@ -272,16 +252,5 @@ mod tests {
         ] {
             assert_eq!(place(other), None, "{other}");
         }
-    }
-
-    #[test]
-    fn profiles_are_found() {
-        let text = "[default]\naws_access_key_id = A\naws_secret_access_key=S\n\
-                    [other]\naws_access_key_id=B\naws_secret_access_key=T\n\
-                    aws_session_token = U\n[half]\naws_access_key_id=C\n";
-        assert_eq!(AwsKeys::from_shared_file(text, "default").unwrap().access_key_id, "A");
-        let other = AwsKeys::from_shared_file(text, "other").unwrap();
-        assert_eq!(other.session_token.unwrap().expose(), "U");
-        assert!(AwsKeys::from_shared_file(text, "half").is_none());
     }
 }

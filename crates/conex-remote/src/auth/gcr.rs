@@ -11,9 +11,11 @@ use rustls::pki_types::pem::PemObject as _;
 use serde::Deserialize;
 
 use crate::auth::helper::{HelperOutput, HelperRunner};
-use crate::auth::{Credential, CredentialSource, Web, WebMethod, WebRequest, WebResponse};
+use crate::auth::{
+    Credential, CredentialSource, Web, WebMethod, WebPlace, WebRequest, WebResponse,
+};
 use crate::clock::unix_seconds;
-use crate::error::{Error, Result, shown};
+use crate::error::{Error, ErrorKind, Result, shown};
 use crate::http::url::form;
 use crate::secret::Secret;
 
@@ -86,6 +88,13 @@ fn is_google(registry: &str) -> bool {
     registry == "gcr.io" || registry.ends_with(".gcr.io") || registry.ends_with(".pkg.dev")
 }
 
+impl Google {
+    /// Whether a registry is Google's.
+    pub fn serves(registry: &str) -> bool {
+        is_google(registry)
+    }
+}
+
 impl CredentialSource for Google {
     fn credential(&self, registry: &str, _: &str, web: &dyn Web) -> Result<Option<Credential>> {
         if !is_google(registry) {
@@ -93,7 +102,10 @@ impl CredentialSource for Google {
         }
         let token = match self {
             Self::Key(json) => token_by_key(json, web)?,
-            Self::Metadata(server) => token_of_machine(server, web)?,
+            Self::Metadata(server) => match token_of_machine(server, web)? {
+                Some(token) => token,
+                None => return Ok(None),
+            },
             Self::Gcloud(runner) => token_of_gcloud(runner.as_ref())?,
         };
         Ok(Some(Credential::password(TOKEN_USER, token)))
@@ -117,13 +129,21 @@ fn accept(answer: &WebResponse) -> Result<Secret> {
 fn post(web: &dyn Web, url: String, pairs: &[(&str, &str)]) -> Result<Secret> {
     let headers = vec![("content-type".to_owned(), "application/x-www-form-urlencoded".to_owned())];
     let body = form(pairs).into_bytes();
-    accept(&web.exchange(WebRequest { method: WebMethod::Post, url, headers, body })?)
+    accept(&web.exchange(WebRequest {
+        method: WebMethod::Post,
+        url,
+        headers,
+        body,
+        place: WebPlace::World,
+    })?)
 }
 
 fn token_by_key(json: &Secret, web: &dyn Web) -> Result<Secret> {
     // The parser's message could quote the key.
-    let key: KeyFile = serde_json::from_str(json.expose())
-        .map_err(|_| failed("the key file is neither of a service account nor of a user"))?;
+    let key: KeyFile = serde_json::from_str(json.expose()).map_err(|_| {
+        failed("the key file is neither of a service account nor of a user")
+            .with_hint("conex knows no `external_account`: use `docker-credential-gcr`")
+    })?;
     match key {
         KeyFile::ServiceAccount { client_email, private_key, private_key_id, token_uri } => {
             let now = unix_seconds(web.now());
@@ -151,14 +171,22 @@ fn token_by_key(json: &Secret, web: &dyn Web) -> Result<Secret> {
     }
 }
 
-fn token_of_machine(server: &str, web: &dyn Web) -> Result<Secret> {
+/// None where nobody is there to ask, or the machine has no account.
+fn token_of_machine(server: &str, web: &dyn Web) -> Result<Option<Secret>> {
     let path = "/computeMetadata/v1/instance/service-accounts/default/token";
-    accept(&web.exchange(WebRequest {
+    let answer = web.exchange(WebRequest {
         method: WebMethod::Get,
         url: format!("{}{path}", server.trim_end_matches('/')),
         headers: vec![("metadata-flavor".to_owned(), "Google".to_owned())],
         body: Vec::new(),
-    })?)
+        place: WebPlace::Machine,
+    });
+    match answer {
+        Ok(answer) if answer.status == 404 => Ok(None),
+        Ok(answer) => accept(&answer).map(Some),
+        Err(error) if error.kind() == ErrorKind::Network => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn token_of_gcloud(runner: &dyn HelperRunner) -> Result<Secret> {

@@ -3,6 +3,7 @@
 //! Nothing here looks at the environment: files, commands and addresses are given by the caller.
 
 pub(crate) mod acr;
+pub(crate) mod aws;
 pub(crate) mod challenge;
 pub(crate) mod docker;
 pub(crate) mod ecr;
@@ -75,15 +76,29 @@ pub struct WebRequest {
     pub headers: Vec<(String, String)>,
     /// The body.
     pub body: Vec<u8>,
+    /// Who answers.
+    pub place: WebPlace,
 }
 
-/// The two methods that token exchanges use.
+/// The methods that token exchanges use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WebMethod {
     /// Reads.
     Get,
     /// Sends a body.
     Post,
+    /// Asks the metadata server of Amazon's machines for a session.
+    Put,
+}
+
+/// Who answers a [`WebRequest`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WebPlace {
+    /// A server somewhere.
+    World,
+    /// The metadata server of the machine that this runs on: next door if it is there at all, so
+    /// nobody waits long for it, and never behind a proxy.
+    Machine,
 }
 
 /// The answer to a [`WebRequest`].
@@ -104,6 +119,12 @@ pub trait Web {
 
     /// The wall clock.
     fn now(&self) -> SystemTime;
+
+    /// How a registry is reached: with TLS, unless it is known to have none and the person takes
+    /// that.
+    fn registry_url(&self, registry: &str) -> String {
+        format!("https://{registry}")
+    }
 }
 
 /// One credential for one registry, as given on a command line.

@@ -12,7 +12,9 @@ use serde::Deserialize;
 
 use crate::auth::challenge::{Challenge, parse_challenges};
 use crate::auth::scope::Scopes;
-use crate::auth::{Credential, CredentialSource, Web, WebMethod, WebRequest, WebResponse};
+use crate::auth::{
+    Credential, CredentialSource, Web, WebMethod, WebPlace, WebRequest, WebResponse,
+};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result, shown};
 use crate::http::url::{Scheme, Url, form};
@@ -324,7 +326,13 @@ impl TokenRequest<'_> {
             let value = Credential::basic(username, password);
             headers.push(("authorization".to_owned(), value.expose().to_owned()));
         }
-        WebRequest { method: WebMethod::Get, url: url.full(), headers, body: Vec::new() }
+        WebRequest {
+            method: WebMethod::Get,
+            url: url.full(),
+            headers,
+            body: Vec::new(),
+            place: WebPlace::World,
+        }
     }
 
     /// The newer way (oauth.md): `POST` with a refresh token.
@@ -348,6 +356,7 @@ impl TokenRequest<'_> {
             url: realm.full(),
             headers: headers.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
             body: form(&pairs).into_bytes(),
+            place: WebPlace::World,
         }
     }
 

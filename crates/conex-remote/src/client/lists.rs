@@ -53,6 +53,8 @@ impl Client {
                 Ok(names.len())
             },
         )?;
+        names.sort_unstable();
+        names.dedup();
         Ok(names)
     }
 }
@@ -73,6 +75,9 @@ impl Repository {
             tags.extend(page.tags.unwrap_or_default());
             Ok(tags.len())
         })?;
+        // Not every registry sorts, though the specification says so.
+        tags.sort_unstable();
+        tags.dedup();
         Ok(tags)
     }
 

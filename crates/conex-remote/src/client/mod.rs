@@ -22,12 +22,12 @@ use conex_report::Event;
 
 use crate::auth::scope::Scopes;
 use crate::auth::token::{Audience, AuthWeb, Authorizer};
-use crate::auth::{Credential, FixedCredential, Web, WebMethod, WebRequest, WebResponse};
-use crate::error::{Error, ErrorKind, Result};
+use crate::auth::{Credential, FixedCredential, Web, WebMethod, WebPlace, WebRequest, WebResponse};
+use crate::error::{Error, ErrorKind, Result, shown};
 use crate::http::headers::warning;
 use crate::http::tls::TlsSetup;
 use crate::http::url::Url;
-use crate::http::{Body, Http, Request, Response, TlsFor as _};
+use crate::http::{Body, Http, Patience, Request, Response, TlsFor as _};
 use crate::limits::DOCUMENT_SIZE_MAX;
 use crate::options::ClientOptions;
 use crate::secret::Secret;
@@ -132,6 +132,18 @@ impl Repository {
     /// The reference that the handle was made for.
     pub fn reference(&self) -> &Reference {
         &self.reference
+    }
+
+    /// The same repository, seen through another tag.
+    ///
+    /// # Errors
+    /// That is no tag.
+    pub fn tagged(&self, tag: &str) -> Result<Self> {
+        let bare = format!("{}:{tag}", self.reference.name());
+        let reference = bare.parse().map_err(|source| {
+            Error::protocol(format!("`{}` is no tag", shown(tag, 80))).with_source(source)
+        })?;
+        Ok(Self { shared: Arc::clone(&self.shared), reference })
     }
 }
 
@@ -288,10 +300,14 @@ impl Shared {
         let method = match request.method {
             WebMethod::Get => ureq::http::Method::GET,
             WebMethod::Post => ureq::http::Method::POST,
+            WebMethod::Put => ureq::http::Method::PUT,
         };
         let mut message = Request::new(method, url);
         message.headers = request.headers;
         message.named_by = named_by.cloned();
+        if request.place == WebPlace::Machine {
+            message.patience = Patience::Machine;
+        }
         if request.method == WebMethod::Post {
             message = message.body(Body::Bytes(&request.body));
         }
@@ -317,6 +333,14 @@ impl Web for Shared {
     fn now(&self) -> SystemTime {
         self.options.clock.now()
     }
+
+    fn registry_url(&self, registry: &str) -> String {
+        let sites = self.sites.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = sites.values().flatten().find(|site| site.registry == registry).cloned();
+        drop(sites);
+        let base = known.and_then(|site| self.base(&site).ok());
+        base.map_or_else(|| format!("https://{registry}"), |base| base.full())
+    }
 }
 
 impl Web for Client {
@@ -326,6 +350,10 @@ impl Web for Client {
 
     fn now(&self) -> SystemTime {
         self.shared.now()
+    }
+
+    fn registry_url(&self, registry: &str) -> String {
+        self.shared.registry_url(registry)
     }
 }
 

@@ -17,7 +17,7 @@ use crate::client::upload::{OpenAt, Pushed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::partial::{PartialStore, complete};
 
-use plan::Plan;
+pub use plan::Survey;
 
 /// A repository in a registry, as the place that blobs could be mounted from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -149,6 +149,8 @@ pub struct Copied {
     pub mounted: usize,
     /// Bytes of blobs moved.
     pub bytes: u64,
+    /// What refers to the image and went along.
+    pub referrers: Vec<Descriptor>,
 }
 
 /// Copies an image.
@@ -161,7 +163,21 @@ pub fn copy(
     options: &CopyOptions,
     reporter: &dyn Reporter,
 ) -> Result<Copied> {
-    let plan = Plan::make(source, sink, options)?;
+    let survey = Survey::of(source, Some(sink), options)?;
+    copy_surveyed(source, sink, &survey, options, reporter)
+}
+
+/// Copies an image whose manifests are read already.
+///
+/// # Errors
+/// As [`copy`].
+pub fn copy_surveyed(
+    source: &dyn ImageSource,
+    sink: &dyn ImageSink,
+    plan: &Survey,
+    options: &CopyOptions,
+    reporter: &dyn Reporter,
+) -> Result<Copied> {
     let transfer = Transfer {
         source,
         sink,
@@ -203,6 +219,7 @@ pub fn copy(
         existed: existed.load(Ordering::Relaxed),
         mounted: mounted.load(Ordering::Relaxed),
         bytes: transfer.bytes.load(Ordering::Relaxed),
+        referrers: plan.referrers.clone(),
     })
 }
 
@@ -273,7 +290,9 @@ impl Transfer<'_> {
     }
 
     fn transfer(&self, blob: &Descriptor, vertex: VertexId) -> Result<Pushed> {
-        if let Some(partials) = self.sink.partials() {
+        if let Some(partials) = self.sink.partials()
+            && blob.size >= PARTIAL_SIZE_MIN
+        {
             if self.sink.has(blob)? {
                 return Ok(Pushed::Existed);
             }
@@ -340,6 +359,9 @@ impl Read for Watched<'_> {
         Ok(count)
     }
 }
+
+/// Blobs below this size are not worth going on with: a request costs as much.
+const PARTIAL_SIZE_MIN: u64 = 1 << 20;
 
 /// Fewest bytes between two events of one blob.
 const PROGRESS_STEP_MIN: u64 = 128 << 10;

@@ -9,26 +9,38 @@ use crate::limits::{DEPTH_MAX, MANIFESTS_MAX};
 
 use super::{CopyOptions, ImageSink, ImageSource, Referrers};
 
-pub(super) struct Plan {
-    pub(super) root: Descriptor,
-    /// Children before what names them.
-    pub(super) manifests: Vec<(Descriptor, Vec<u8>)>,
-    pub(super) blobs: Vec<Descriptor>,
+/// What an image consists of, as far as a sink has to be given it. Manifests are verified.
+#[derive(Debug, Clone)]
+pub struct Survey {
+    /// The image: its manifest, or the index of its manifests.
+    pub root: Descriptor,
+    /// Manifests and indexes, children before what names them, referrers after their subject.
+    pub manifests: Vec<(Descriptor, Vec<u8>)>,
+    /// Configs, layers and what else the manifests name, each once.
+    pub blobs: Vec<Descriptor>,
+    /// Those of the manifests that refer to others.
+    pub referrers: Vec<Descriptor>,
 }
 
 struct Planner<'a> {
     source: &'a dyn ImageSource,
-    sink: &'a dyn ImageSink,
+    sink: Option<&'a dyn ImageSink>,
     referrers: Referrers,
     manifests: Vec<(Descriptor, Vec<u8>)>,
     blobs: Vec<Descriptor>,
+    found: Vec<Descriptor>,
     seen: HashSet<conex_oci::Digest>,
 }
 
-impl Plan {
-    pub(super) fn make(
+impl Survey {
+    /// Reads the manifests of an image. With a sink, what it has is left out; without, nothing is.
+    ///
+    /// # Errors
+    /// A manifest cannot be read or is not what its digest says, there is no such platform, or the
+    /// image is over a limit.
+    pub fn of(
         source: &dyn ImageSource,
-        sink: &dyn ImageSink,
+        sink: Option<&dyn ImageSink>,
         options: &CopyOptions,
     ) -> Result<Self> {
         let mut planner = Planner {
@@ -37,6 +49,7 @@ impl Plan {
             referrers: options.referrers,
             manifests: Vec::new(),
             blobs: Vec::new(),
+            found: Vec::new(),
             seen: HashSet::new(),
         };
         let root = source.root().map_err(|error| Error::local("cannot find the image", error))?;
@@ -45,8 +58,8 @@ impl Plan {
             None => root,
         };
         planner.visit(&root, 0)?;
-        let Planner { manifests, blobs, .. } = planner;
-        Ok(Self { root, manifests, blobs })
+        let Planner { manifests, blobs, found: referrers, .. } = planner;
+        Ok(Self { root, manifests, blobs, referrers })
     }
 }
 
@@ -125,6 +138,7 @@ impl Planner<'_> {
             })?;
             for referrer in found {
                 self.visit(&bare(&referrer), depth + 1)?;
+                self.found.push(referrer);
             }
         }
         Ok(())
@@ -132,7 +146,8 @@ impl Planner<'_> {
 
     fn add_parts(&mut self, descriptor: &Descriptor, bytes: &[u8]) -> Result<()> {
         // Where the sink has the manifest it has the parts.
-        let there = self.sink.has_manifest(descriptor).map_err(|error| {
+        let there = self.sink.map_or(Ok(false), |sink| sink.has_manifest(descriptor));
+        let there = there.map_err(|error| {
             Error::local(format!("cannot look for manifest `{}`", descriptor.digest), error)
         })?;
         if there {

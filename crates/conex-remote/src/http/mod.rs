@@ -56,6 +56,9 @@ impl Default for Timeouts {
 /// nothing.
 const PROBE_IDLE_MAX: Duration = Duration::from_secs(5);
 
+/// Longest wait for the metadata server of a machine, it is next door.
+const MACHINE_WAIT_MAX: Duration = Duration::from_secs(1);
+
 /// What a request carries.
 pub(crate) enum Body<'b> {
     Empty,
@@ -69,6 +72,8 @@ pub(crate) enum Patience {
     Usual,
     /// A first look at whether there is anybody who speaks this protocol.
     Probe,
+    /// The metadata server of this machine, which mostly is not there.
+    Machine,
     Commit,
 }
 
@@ -307,7 +312,8 @@ impl Http {
     }
 
     fn key(&self, url: &Url, tls: &Arc<TlsSetup>, guard: Guard, patience: Patience) -> AgentKey {
-        let proxy = self.proxies.proxy_for(url).map(str::to_owned);
+        let proxy = self.proxies.proxy_for(url).filter(|_| patience != Patience::Machine);
+        let proxy = proxy.map(str::to_owned);
         // Behind a proxy the names are looked up there; here only the proxy's own is, which may
         // well be private.
         let guard = if proxy.is_some() { Guard::Open } else { guard };
@@ -328,6 +334,12 @@ impl Http {
             Patience::Usual => self.timeouts.idle,
             Patience::Commit => self.timeouts.commit,
             Patience::Probe => self.timeouts.idle.min(PROBE_IDLE_MAX),
+            // The answer may take the server a moment: it asks others for the token.
+            Patience::Machine => self.timeouts.idle.min(PROBE_IDLE_MAX),
+        };
+        let connect = match key.patience {
+            Patience::Machine => self.timeouts.connect.min(MACHINE_WAIT_MAX),
+            _ => self.timeouts.connect,
         };
         let config = ureq::config::Config::builder()
             .http_status_as_error(false)
@@ -337,7 +349,7 @@ impl Http {
             .tls_config(tls::config(&key.tls, &self.roots)?)
             .user_agent(self.user_agent.as_str())
             .accept_encoding(ureq::config::AutoHeaderValue::None)
-            .timeout_connect(Some(self.timeouts.connect))
+            .timeout_connect(Some(connect))
             .timeout_per_read(Some(idle))
             .timeout_per_write(Some(idle))
             // A hundred and more connections to one registry would be rude; what is opened for a

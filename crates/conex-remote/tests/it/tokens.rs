@@ -10,9 +10,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use conex_oci::MediaType;
 use conex_remote::{
-    AwsKeys, Azure, AzureIdentity, Client, ClientOptions, Credential, CredentialSource, Ecr, Error,
-    ErrorKind, FixedCredential, Google, HelperOutput, HelperRunner, Secret, Web, WebRequest,
-    WebResponse, copy,
+    AwsIdentity, AwsKeys, Azure, AzureIdentity, Client, ClientOptions, Credential,
+    CredentialSource, Ecr, Error, ErrorKind, FixedCredential, Google, HelperOutput, HelperRunner,
+    Secret, Web, WebRequest, WebResponse, copy,
 };
 use conex_report::Discard;
 use ring::{rand, signature};
@@ -317,7 +317,7 @@ fn amazon_is_asked_with_a_signature() {
         secret_access_key: "wJalrXUtnFEMI".into(),
         session_token: Some("session".into()),
     };
-    let ecr = Ecr { keys, endpoint: None };
+    let ecr = Ecr { identity: AwsIdentity::Keys(keys), endpoint: None };
     let web = ToFake::new(&fake);
     let registry = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
     for registry in [registry, "public.ecr.aws"] {

@@ -12,6 +12,7 @@ mod full_disk;
 mod images;
 mod many;
 mod model;
+mod partials;
 mod power;
 mod repair;
 mod support;

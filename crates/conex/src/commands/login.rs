@@ -112,7 +112,7 @@ pub fn logout(session: &Session, args: LogoutArgs) -> Result<()> {
 }
 
 /// The registry's host and port, of whatever people paste.
-fn registry(text: &str) -> &str {
+pub fn registry(text: &str) -> &str {
     let text = text.strip_prefix("https://").or(text.strip_prefix("http://")).unwrap_or(text);
     text.split('/').next().unwrap_or(text)
 }

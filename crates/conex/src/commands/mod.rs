@@ -11,7 +11,9 @@ mod build;
 mod builder;
 mod cache;
 mod completion;
+mod copy;
 mod demo;
+mod digest;
 mod export;
 mod filters;
 mod history;
@@ -23,8 +25,10 @@ mod inspect;
 mod load;
 mod login;
 mod man;
+mod manifest;
 mod pull;
 mod push;
+mod remote_removal;
 mod removal;
 mod rmi;
 mod run;
@@ -32,8 +36,11 @@ mod save;
 mod shown;
 mod system;
 mod tag;
+mod tags;
 mod version;
 mod volume;
+
+pub use save::to_file;
 
 /// Every command.
 #[derive(Debug, Subcommand)]
@@ -43,8 +50,12 @@ pub enum Command {
     Build(Box<build::Args>),
     Builder(builder::Args),
     Cache(cache::Args),
+    Catalog(tags::CatalogArgs),
     Completion(completion::Args),
+    Copy(Box<copy::Args>),
+    Delete(remote_removal::Args),
     Demo(demo::Args),
+    Digest(digest::Args),
     Export(export::Args),
     History(history::Args),
     Image(image::Args),
@@ -56,6 +67,7 @@ pub enum Command {
     Login(login::LoginArgs),
     Logout(login::LogoutArgs),
     Man(man::Args),
+    Manifest(manifest::Args),
     Pull(pull::Args),
     Push(push::Args),
     Rmi(rmi::Args),
@@ -63,6 +75,7 @@ pub enum Command {
     Save(save::Args),
     System(system::Args),
     Tag(tag::Args),
+    Tags(tags::TagsArgs),
     /// Show the version of conex
     Version(version::Args),
     Volume(volume::Args),
@@ -77,6 +90,12 @@ pub fn run(session: &Session, command: Command) -> Result<()> {
         Command::Build(args) => build::run(session, *args),
         Command::Builder(args) => builder::run(session, args),
         Command::Cache(args) => cache::run(session, args),
+        Command::Catalog(args) => tags::catalog(session, args),
+        Command::Copy(args) => copy::run(session, *args),
+        Command::Delete(args) => remote_removal::run(session, args),
+        Command::Digest(args) => digest::run(session, args),
+        Command::Manifest(args) => manifest::run(session, args),
+        Command::Tags(args) => tags::tags(session, args),
         Command::Completion(args) => completion::run(session, &args),
         Command::History(args) => history::run(session, args),
         Command::Image(args) => image::run(session, args),

@@ -1,10 +1,12 @@
 //! `conex push`.
 
 use conex_oci::{Compression, Reference};
+use conex_remote::Referrers;
 
-use crate::error::{CliError, Result};
+use crate::error::{CliError, Doing as _, Result};
+use crate::registry::Access;
 use crate::session::Session;
-use crate::transfer::{Keep, Shipment, Shipping};
+use crate::transfer::{Keep, PushOptions, Shipment, Shipping, push_with};
 
 /// Push an image from the store to a registry
 #[derive(Debug, clap::Args)]
@@ -32,7 +34,19 @@ pub struct Args {
     #[arg(long)]
     force_compression: bool,
 
-    /// Write the digest of what was pushed to a file
+    /// Push all tags of the repository that are in the store
+    #[arg(short, long, conflicts_with = "destination")]
+    all_tags: bool,
+
+    /// Push only this platform, of an image that has several
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Option<String>,
+
+    /// Push what refers to the image too: signatures, bills of materials
+    #[arg(long)]
+    referrers: bool,
+
+    /// Write the digest of what was pushed to a file; with `--all-tags`, a line each
     #[arg(long, value_name = "FILE")]
     digestfile: Option<std::path::PathBuf>,
 
@@ -55,15 +69,7 @@ enum Compress {
 /// Runs the command.
 pub fn run(session: &Session, args: Args) -> Result<()> {
     session.privileges()?;
-    let destination = args.destination.as_deref().unwrap_or(&args.image);
-    let destination = destination.strip_prefix("docker://").unwrap_or(destination);
-    let reference: Reference = destination.parse().map_err(|error| {
-        CliError::because(format!("cannot push to `{destination}`"), error)
-            .with_hint("name the place behind the image: `conex push IMAGE REGISTRY/NAME:TAG`")
-    })?;
     let lease = session.store()?.lease()?;
-    let record = session.store()?.resolve(&args.image)?;
-    lease.hold_image(&record.id)?;
     let shipping = Shipping {
         compression: match args.compression {
             Compress::None => Compression::None,
@@ -73,24 +79,59 @@ pub fn run(session: &Session, args: Args) -> Result<()> {
         level: args.compression_level,
         force: args.force_compression,
         keep: Keep::Blobs,
+        platform: args.platform.as_deref().map(str::parse).transpose()?,
         ..Shipping::usual()
     };
-    let title = format!("Pushing {}", reference.familiar());
-    let progress = crate::progress::of_transfer(session, args.quiet, title);
-    let verify = crate::registry::verify(args.tls_verify);
-    let pushed = Shipment::of(&lease, &record.id, &shipping).and_then(|shipment| {
-        crate::transfer::push(session, &shipment, &reference, verify, &progress)
-    });
-    progress.finish()?;
-    let digest = pushed?.root.digest;
-    session.store()?.put_repo_digest(&reference.with_digest(digest.clone()), &record.id)?;
+    let options =
+        PushOptions { referrers: if args.referrers { Referrers::Take } else { Referrers::Leave } };
+    let client = crate::registry::client_with(session, &Access::verified(args.tls_verify))?;
+    let mut digests = String::new();
+    for (image, reference) in pairs(session, &args)? {
+        let record = session.store()?.resolve(&image)?;
+        lease.hold_image(&record.id)?;
+        let title = format!("Pushing {}", reference.familiar());
+        let progress = crate::progress::of_transfer(session, args.quiet, title);
+        let pushed = Shipment::of(&lease, &record.id, &shipping)
+            .and_then(|shipment| push_with(&client, &shipment, &reference, &options, &progress));
+        progress.finish()?;
+        let digest = pushed?.root.digest;
+        session.store()?.put_repo_digest(&reference.with_digest(digest.clone()), &record.id)?;
+        digests.push_str(&format!("{digest}\n"));
+        if args.quiet {
+            session.out(&format!("{digest}\n"))?;
+        } else {
+            session.out(&format!("{}: digest: {digest}\n", reference.familiar()))?;
+        }
+    }
     if let Some(file) = &args.digestfile {
-        use crate::error::Doing as _;
-        std::fs::write(file, digest.as_str())
-            .doing(|| format!("cannot write `{}`", file.display()))?;
+        let text = if args.all_tags { digests.as_str() } else { digests.trim_end() };
+        std::fs::write(file, text).doing(|| format!("cannot write `{}`", file.display()))?;
     }
-    if args.quiet {
-        return session.out(&format!("{digest}\n"));
+    Ok(())
+}
+
+/// What is pushed, and under which names.
+fn pairs(session: &Session, args: &Args) -> Result<Vec<(String, Reference)>> {
+    if args.all_tags {
+        if super::copy::has_own_tag(&args.image) {
+            let message = format!("`{}` has a tag, and `--all-tags` means all", args.image);
+            return Err(CliError::usage(message));
+        }
+        let wanted: Reference = args.image.parse()?;
+        let mut names: Vec<Reference> =
+            session.store()?.images()?.into_iter().flat_map(|record| record.tags).collect();
+        names.retain(|name| name.name() == wanted.name());
+        names.sort();
+        if names.is_empty() {
+            return Err(CliError::new(format!("no image of `{}` is in the store", args.image)));
+        }
+        return Ok(names.into_iter().map(|name| (name.to_string(), name)).collect());
     }
-    session.out(&format!("{}: digest: {digest}\n", reference.familiar()))
+    let destination = args.destination.as_deref().unwrap_or(&args.image);
+    let destination = destination.strip_prefix("docker://").unwrap_or(destination);
+    let reference: Reference = destination.parse().map_err(|error| {
+        CliError::because(format!("cannot push to `{destination}`"), error)
+            .with_hint("name the place behind the image: `conex push IMAGE REGISTRY/NAME:TAG`")
+    })?;
+    Ok(vec![(args.image.clone(), reference)])
 }

@@ -11,7 +11,8 @@ use crate::session::Session;
 /// layer that no other image and no build-cache record needs.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  conex rmi app:1.3\n  conex rmi -f 3f2a91c0b7de\n  \
-    conex rmi $(conex images -q --filter dangling=true)")]
+    conex rmi $(conex images -q --filter dangling=true)\n  \
+    conex rmi --remote registry.example.com/app:1.3")]
 pub struct Args {
     /// The images: names, IDs, or beginnings of IDs
     #[arg(value_name = "IMAGE", required = true)]
@@ -21,6 +22,14 @@ pub struct Args {
     #[arg(short, long)]
     force: bool,
 
+    /// Remove the images from their registries, not from the store (`conex delete`)
+    #[arg(long)]
+    remote: bool,
+
+    /// With `--remote`: `false` takes any certificate, and plain HTTP
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    tls_verify: bool,
+
     /// Remove nothing else: taken for the sake of scripts, as conex keeps no untagged parents
     #[arg(long)]
     no_prune: bool,
@@ -28,6 +37,12 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(session: &Session, args: &Args) -> Result<()> {
+    if args.remote {
+        use super::remote_removal::{Force, remove};
+        let force = if args.force { Force::Yes } else { Force::No };
+        let access = crate::registry::Access::verified(args.tls_verify);
+        return remove(session, &args.images, force, &access);
+    }
     let store = session.store()?;
     let force = if args.force { Force::Yes } else { Force::No };
     let mut failed = Failures::default();

@@ -85,31 +85,60 @@ pub fn load_layout(lease: &Lease, text: &str) -> Result<ImageRecord> {
     let name = LayoutName::parse(text);
     let layout = open_layout(Path::new(name.folder))?;
     let images = layout.images()?;
-    let fits = |image: &&ArchivedImage| {
-        let tagged = name.tag.is_none_or(|tag| {
-            image.names.iter().any(|known| {
-                known == tag || known.rsplit_once(':').is_some_and(|(_, known)| known == tag)
-            })
-        });
-        tagged && name.digest.is_none_or(|digest| image.root.digest.as_str() == digest)
+    let image = match name.digest {
+        Some(digest) => images.iter().find(|image| image.root.digest.as_str() == digest),
+        None => None,
     };
-    let found: Vec<&ArchivedImage> = images.iter().filter(fits).collect();
-    let image = match found.as_slice() {
-        [image] => *image,
-        [] => return Err(CliError::new(format!("the layout `{text}` has no such image"))),
-        // Several names of one image are no ambiguity.
-        [first, rest @ ..] if rest.iter().all(|other| other.root.digest == first.root.digest) => {
-            first
+    let image = match image {
+        Some(image) => image,
+        None if name.digest.is_some() => {
+            return Err(CliError::new(format!("the layout `{text}` has no such image")));
         }
-        _ => {
-            return Err(CliError::new(format!("the layout `{text}` has several images"))
-                .with_hint("say which: `DIR:TAG` or `DIR@DIGEST`"));
-        }
+        None => fitting(&images, name.tag, text)?,
     };
     for blob in blobs_of(&layout, &image.root, &image.document)? {
         copy_blob(&layout, lease, &blob)?;
     }
     take_in(lease, image)
+}
+
+/// The image of a layout or archive that is meant: by its name or tag, or the only one. Artifacts
+/// that refer to others are not meant unless they are named.
+pub fn fitting<'i>(
+    images: &'i [ArchivedImage],
+    name: Option<&str>,
+    place: &str,
+) -> Result<&'i ArchivedImage> {
+    let fits = |image: &&ArchivedImage| match name {
+        None => super::artifacts::subject_of(&image.document).is_none(),
+        Some(name) => image.names.iter().any(|known| is_named(known, name)),
+    };
+    let found: Vec<&ArchivedImage> = images.iter().filter(fits).collect();
+    match found.as_slice() {
+        [image] => Ok(*image),
+        [] => Err(CliError::new(format!("`{place}` has no such image"))),
+        // Several names of one image are no ambiguity.
+        [first, rest @ ..] if rest.iter().all(|other| other.root.digest == first.root.digest) => {
+            Ok(*first)
+        }
+        _ => {
+            let names: Vec<&str> =
+                images.iter().flat_map(|image| &image.names).map(String::as_str).collect();
+            Err(CliError::new(format!("`{place}` has several images"))
+                .with_hint(format!("say which, behind a colon: {}", names.join(", "))))
+        }
+    }
+}
+
+/// Whether a name in an archive is the one that is asked for: as it stands, by its tag alone, or
+/// written in another way.
+fn is_named(known: &str, wanted: &str) -> bool {
+    let tag = known.rsplit_once(':').map(|(_, tag)| tag);
+    known == wanted
+        || tag == Some(wanted)
+        || known.parse::<Reference>().ok().is_some_and(|known| {
+            known.tag().is_some() && wanted.parse::<Reference>().is_ok_and(|name| name == known)
+        })
 }
 
 /// Opens a layout folder, or makes one.

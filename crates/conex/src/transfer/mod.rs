@@ -4,25 +4,31 @@
 //! [`conex_remote::ImageSink`] at the other; what differs is only who they are.
 
 mod archive;
+mod arrivals;
+mod artifacts;
+mod place;
+mod pull;
 mod ship;
 mod sink;
+mod unpack;
 
 use std::path::Path;
-use std::sync::Arc;
 
-use conex_build::UnpackOptions;
 use conex_layer::{Form, Hashing, Stack, WriteOptions};
-use conex_oci::{Digest, Platform, Reference};
-use conex_remote::{CopyOptions, Referrers, Verify};
+use conex_oci::Reference;
+use conex_remote::{Client, CopyOptions, Referrers, Verify};
 use conex_report::Reporter;
-use conex_store::{Expected, ImageRecord, ImageSource, Lease};
+use conex_store::Lease;
 use conex_sys::dir::Dir;
 
 pub use archive::{
     Saved, copy_blob, load, load_layout, open_layout, read_document, save, save_layout,
 };
+pub use place::{Place, Sides, copy, parse_place, vertex_of};
+pub use pull::{PullOptions, Unpack, all_tags, pull, pull_with};
 pub use ship::{Keep, Shipment, Shipping, pack};
 pub use sink::StoreSink;
+pub use unpack::unpack;
 
 use crate::error::{CliError, Result};
 use crate::session::Session;
@@ -33,76 +39,8 @@ pub fn form(session: &Session) -> Result<Form> {
     Ok(Form { flavor: privileges.flavor(), ownership: privileges.ownership() })
 }
 
-/// Pulls an image from its registry and tags it.
-pub fn pull(
-    session: &Session,
-    lease: &Lease,
-    reference: &Reference,
-    platform: &Platform,
-    reporter: &dyn Reporter,
-) -> Result<ImageRecord> {
-    pull_with(session, lease, reference, platform, Verify::Strict, reporter)
-}
-
-/// The same, with a say in whether certificates are checked.
-pub fn pull_with(
-    session: &Session,
-    lease: &Lease,
-    reference: &Reference,
-    platform: &Platform,
-    verify: Verify,
-    reporter: &dyn Reporter,
-) -> Result<ImageRecord> {
-    let client = crate::registry::client(session, verify)?;
-    let repository = client.repository(reference);
-    let sink = StoreSink::new(lease, ImageSource::Pulled);
-    let options = CopyOptions {
-        platform: Some(platform.clone()),
-        referrers: Referrers::Leave,
-        tags: Vec::new(),
-        blobs: client.options().transfers.blobs,
-        first_vertex: PULL_VERTEX,
-    };
-    let copied = conex_remote::copy(&repository, &sink, &options, reporter)?;
-    let record = sink.record(&copied.root.digest)?;
-    lease.store().put_repo_digest(&reference.with_digest(copied.root.digest), &record.id)?;
-    if reference.tag().is_some() && reference.digest().is_none() {
-        lease.store().tag(reference, &record.id, &Expected::Anything)?;
-    }
-    Ok(record)
-}
-
 /// The numbers of transfers in the events, far from those of build steps.
 pub const PULL_VERTEX: u32 = 1 << 20;
-
-/// Unpacks the layers of an image that are not unpacked yet.
-pub fn unpack(session: &Session, lease: &Lease, image: &Digest) -> Result<()> {
-    let store = lease.store();
-    let options = UnpackOptions {
-        form: form(session)?,
-        threads: crate::session::parallelism(),
-        cancelled: None,
-    };
-    let mut parent: Option<Arc<conex_store::Snapshot>> = None;
-    for layer in store.layers(image)? {
-        let snapshot = match lease.snapshot(&layer.chain_id)? {
-            Some(snapshot) => snapshot,
-            None => {
-                let blob = layer.blobs.first().ok_or_else(|| {
-                    CliError::new(format!(
-                        "the layer `{}` is neither unpacked nor packed",
-                        layer.diff_id
-                    ))
-                    .with_hint("`conex system check` finds what else is missing")
-                })?;
-                let below = parent.as_deref();
-                conex_build::unpack_layer(lease, below, lease, blob, &layer.diff_id, &options)?
-            }
-        };
-        parent = Some(Arc::new(snapshot));
-    }
-    Ok(())
-}
 
 /// The merged view of a stack of layers, or of nothing.
 pub fn stack(session: &Session, snapshot: Option<&conex_store::Snapshot>) -> Result<Stack> {
@@ -150,6 +88,13 @@ pub fn copy_rootfs(
     Ok(())
 }
 
+/// How an image is sent.
+#[derive(Debug, Clone)]
+pub struct PushOptions {
+    /// What refers to it.
+    pub referrers: Referrers,
+}
+
 /// Sends an image of the store to a registry under a name.
 pub fn push(
     session: &Session,
@@ -159,9 +104,21 @@ pub fn push(
     reporter: &dyn Reporter,
 ) -> Result<conex_remote::Copied> {
     let client = crate::registry::client(session, verify)?;
+    let options = PushOptions { referrers: Referrers::Leave };
+    push_with(&client, shipment, reference, &options, reporter)
+}
+
+/// The same, with a say in how.
+pub fn push_with(
+    client: &Client,
+    shipment: &Shipment<'_>,
+    reference: &Reference,
+    options: &PushOptions,
+    reporter: &dyn Reporter,
+) -> Result<conex_remote::Copied> {
     let options = CopyOptions {
         platform: None,
-        referrers: Referrers::Leave,
+        referrers: options.referrers,
         tags: vec![reference.tag().unwrap_or(conex_oci::DEFAULT_TAG).to_owned()],
         blobs: client.options().transfers.blobs,
         first_vertex: PULL_VERTEX,

@@ -16,6 +16,7 @@ use conex_remote::ImageSource;
 use conex_store::{Durability, ImageKind, ImageLayer, Lease, Snapshot};
 use conex_sys::dir::Dir;
 
+use super::artifacts::Artifacts;
 use crate::error::{CliError, Result};
 
 /// Whether the shipped form of a layer stays in the store.
@@ -183,7 +184,7 @@ impl<'l> Shipment<'l> {
         let mut original = true;
         for entry in self.lease.store().index_entries(id)? {
             let Some(image) = entry.image else {
-                original = false;
+                original &= self.artifact(entry.manifest.as_ref())?;
                 continue;
             };
             let mut descriptor = self.image(&image, shipping)?;
@@ -204,6 +205,19 @@ impl<'l> Shipment<'l> {
         Ok(self.add(MediaType::OciIndex, index.to_bytes()))
     }
 
+    /// Takes along what an index lists that is no image. Whether it is here.
+    fn artifact(&mut self, manifest: Option<&Digest>) -> Result<bool> {
+        let Some(manifest) = manifest else { return Ok(false) };
+        let found = self.artifacts()?.get(manifest)?;
+        let Some((descriptor, bytes)) = found else { return Ok(false) };
+        self.manifests.insert(descriptor.digest, bytes);
+        Ok(true)
+    }
+
+    fn artifacts(&self) -> Result<Artifacts> {
+        Artifacts::of(self.lease.store())
+    }
+
     fn add(&mut self, media_type: MediaType, bytes: Vec<u8>) -> Descriptor {
         let descriptor = Descriptor::of(media_type, &bytes);
         self.manifests.insert(descriptor.digest.clone(), bytes);
@@ -217,7 +231,11 @@ impl BlobSource for Shipment<'_> {
             return Ok(Box::new(io::Cursor::new(bytes.clone())));
         }
         let Some(snapshot) = self.plain.get(&blob.digest).cloned() else {
-            return BlobSource::open(self.lease, blob);
+            return match BlobSource::open(self.lease, blob) {
+                // Not of an image, then.
+                Err(error) => self.artifacts().map_err(|_| error)?.open(blob),
+                body => body,
+            };
         };
         let (reader, writer) = io::pipe()?;
         let mut writer = io::BufWriter::with_capacity(256 << 10, writer);
@@ -236,8 +254,17 @@ impl ImageSource for Shipment<'_> {
     }
 
     fn manifest(&self, descriptor: &Descriptor) -> io::Result<Vec<u8>> {
-        let bytes = self.manifests.get(&descriptor.digest);
-        bytes.cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
+        if let Some(bytes) = self.manifests.get(&descriptor.digest) {
+            return Ok(bytes.clone());
+        }
+        let found = self.artifacts().and_then(|artifacts| artifacts.get(&descriptor.digest));
+        let found = found.map_err(io::Error::other)?;
+        found.map(|(_, bytes)| bytes).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn referrers(&self, subject: &Digest) -> io::Result<Vec<Descriptor>> {
+        let found = self.artifacts().and_then(|artifacts| artifacts.referrers(subject));
+        found.map_err(io::Error::other)
     }
 }
 

@@ -17,6 +17,8 @@ mod images;
 mod inspect;
 mod prune;
 mod registry;
+mod registry_copy;
+mod registry_peer;
 mod run_container;
 mod sandbox;
 mod scene;

@@ -1,52 +1,11 @@
 //! Images to and from a real registry, and what other clients see there.
 
-use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::net::TcpListener;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::registry_peer::{Registry, htpasswd};
 use crate::sandbox::{Sandbox, missing, program};
-
-/// Debian's registry on a free port, ended when dropped.
-struct Registry {
-    server: Child,
-    address: String,
-}
-
-impl Registry {
-    fn start(sandbox: &Sandbox, auth: &str) -> Option<Self> {
-        let Some(path) = program("docker-registry") else {
-            missing("docker-registry");
-            return None;
-        };
-        // Bound and let go: nobody else on a test machine takes a port in that moment.
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let address = format!("127.0.0.1:{port}");
-        let data = sandbox.folder("registry");
-        let config = format!(
-            "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"{address}\"}}\n\
-             log: {{level: error, accesslog: {{disabled: true}}}}\n{auth}",
-            data.display()
-        );
-        let file = sandbox.write("registry.yml", config);
-        let mut server = Command::new(path);
-        server.arg("serve").arg(file).stdout(Stdio::null()).stderr(Stdio::null());
-        let server = server.spawn().unwrap();
-        let started = Instant::now();
-        while TcpStream::connect(&address).is_err() {
-            assert!(started.elapsed() < Duration::from_secs(30), "the registry does not answer");
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        Some(Self { server, address })
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        // Gone already is as good.
-        let _ = self.server.kill();
-        let _ = self.server.wait();
-    }
-}
 
 #[test]
 fn what_is_pushed_is_pulled_and_run_elsewhere() {
@@ -116,18 +75,6 @@ fn who_logged_in_may_push_and_who_logged_out_may_not() {
     sandbox.ok(&["push", "base", &name]);
     sandbox.ok(&["logout", &registry.address]);
     sandbox.fails(1, &["pull", &name]);
-}
-
-/// A password file for the registry.
-fn htpasswd(sandbox: &Sandbox) -> Option<String> {
-    if program("htpasswd").is_none() {
-        missing("htpasswd");
-        return None;
-    }
-    let file = sandbox.text("htpasswd");
-    let made = Command::new("htpasswd").args(["-Bbc", &file, "user", "secret"]).output().unwrap();
-    assert!(made.status.success());
-    Some(file)
 }
 
 #[test]
