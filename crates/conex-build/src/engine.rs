@@ -109,7 +109,7 @@ impl<'e> Engine<'e> {
             Ok(built) if built.cached => Outcome::Cached,
             Ok(_) => Outcome::Done,
             Err(error) if error.kind() == ErrorKind::Canceled => Outcome::Canceled,
-            Err(error) => Outcome::Failed(error.chain()),
+            Err(error) => Outcome::Failed(error.of_step()),
         };
         self.tell(Event::Finished { vertex: id(index), outcome });
         result

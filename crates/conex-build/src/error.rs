@@ -108,6 +108,14 @@ impl Error {
         text
     }
 
+    /// What to say beside the step's name, which already tells the command.
+    pub(crate) fn of_step(&self) -> String {
+        match self.kind {
+            ErrorKind::StepFailed(code) => format!("exit code {code}"),
+            _ => self.chain(),
+        }
+    }
+
     /// Says that this is about a command that ended with a code other than 0.
     pub(crate) fn into_failed_step(mut self, message: String, code: i32) -> Self {
         self.kind = ErrorKind::StepFailed(code);

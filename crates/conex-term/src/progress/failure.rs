@@ -1,4 +1,7 @@
 //! What stays on the screen after a failure: the failed step's last lines, uncut, and findings.
+//!
+//! Whoever asked for the work ends with the error itself, so that a step without output of its own
+//! has nothing to add, unless several failed.
 
 use std::fmt::Write as _;
 
@@ -11,11 +14,16 @@ use crate::text::clean;
 pub(super) fn steps(model: &Model, options: &ProgressOptions) -> String {
     let palette = options.palette;
     let mut text = String::new();
+    let is_alone = model.failures().count() == 1;
     for (vertex, why) in model.failures() {
+        let lines = last_lines(vertex, options);
+        if lines.is_empty() && is_alone {
+            continue;
+        }
         // Writing to a String cannot fail, here and below.
         let _ = writeln!(text, "\n{} {}", palette.error("✖"), palette.strong(&vertex.name));
         let rail = palette.dim("│");
-        for line in last_lines(vertex, options) {
+        for line in lines {
             let _ = writeln!(text, "  {rail} {line}");
         }
         for line in why.lines() {
@@ -25,16 +33,18 @@ pub(super) fn steps(model: &Model, options: &ProgressOptions) -> String {
     text
 }
 
-/// The failed steps for a log, between the rules that `docker build` draws.
+/// The failed steps for a log, between the rules that `docker build` draws. Why they failed stands
+/// in the log already.
 pub(super) fn steps_plain(model: &Model, options: &ProgressOptions) -> String {
     let mut text = String::new();
-    for (vertex, why) in model.failures() {
-        let _ = writeln!(text, "------\n > {}:", vertex.name);
-        for line in last_lines(vertex, options) {
-            let _ = writeln!(text, "{line}");
+    for (vertex, _) in model.failures() {
+        let lines = last_lines(vertex, options);
+        if lines.is_empty() {
+            continue;
         }
-        for line in why.lines() {
-            let _ = writeln!(text, "{}", clean(line));
+        let _ = writeln!(text, "------\n > {}:", vertex.name);
+        for line in lines {
+            let _ = writeln!(text, "{line}");
         }
         let _ = writeln!(text, "------");
     }

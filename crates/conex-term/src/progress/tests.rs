@@ -560,8 +560,6 @@ fn plain_progress_is_what_users_of_docker_know() {
     cc
     error: no
     bye
-    exit code 2
-    killed
     ------
     ");
 }
@@ -657,7 +655,6 @@ fn quiet_tells_failures_only() {
     cc -c main.c
     cc -c util.c
     cc -c par
-    exit code 2
     ------
     ");
     let mut bench = Bench::lines(View::Quiet);

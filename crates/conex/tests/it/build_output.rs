@@ -17,7 +17,7 @@ fn tar(folder: &Path) -> Vec<u8> {
     output.stdout
 }
 
-fn git(folder: &Path, args: &[&str]) {
+pub(crate) fn git(folder: &Path, args: &[&str]) {
     let mut git = Command::new("git");
     git.args([
         "-c",

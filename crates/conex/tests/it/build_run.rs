@@ -148,6 +148,13 @@ fn secrets_are_files_or_variables() {
         &["--secret", &file],
     );
     assert!(!shown.contains("line one secret") && !shown.contains("line two secret"), "{shown}");
+    // A tool that puts something before each line shows no line of it.
+    sandbox.write("key", "-----BEGIN-----\nc2VjcmV0bGluZQ==\n}\n-----END-----\n");
+    let key = format!("id=k,src={}", sandbox.text("key"));
+    let step = "FROM base\nRUN --mount=type=secret,id=k sed 's/^/> /' /run/secrets/k; false\n";
+    let ended = sandbox.build(step, &["--secret", &key]);
+    assert!(!ended.err.contains("c2VjcmV0"), "{}", ended.err);
+    assert!(ended.err.contains("> *****") && ended.err.contains("> }"), "{}", ended.err);
     // Another value is no reason to run a step again.
     let step = "FROM base\nRUN --mount=type=secret,id=TOKEN true\n";
     sandbox.built(step, &["--secret", "id=TOKEN"]);
@@ -220,6 +227,14 @@ fn a_failing_step_says_where_and_why() {
     for text in ["-:3", "last words", "exit code 7", "RUN echo last words"] {
         assert!(ended.err.contains(text), "{text}: {}", ended.err);
     }
+    // Once as it was said, once as the last output; what it means once, at the end.
+    let printed = ended.err.lines().filter(|line| line.ends_with(" last words"));
+    assert!(printed.count() <= 2, "{}", ended.err);
+    assert_eq!(ended.err.matches("did not complete successfully").count(), 1, "{}", ended.err);
+    let silent = sandbox.build("FROM base\nRUN exit 9\n", &[]);
+    assert!(!silent.err.contains("------"), "there is no output to show: {}", silent.err);
+    let missing = sandbox.build("FROM base\nCOPY nosuch /\n", &[]);
+    assert!(missing.err.matches("nosuch").count() <= 4, "{}", missing.err);
     let ended = sandbox.build("FROM base\nRUN [\"/nosuch\"]\n", &[]);
     assert_eq!(ended.code, 1);
     assert!(ended.err.contains("/nosuch") && ended.err.contains("-:2"), "{}", ended.err);

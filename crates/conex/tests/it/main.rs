@@ -6,15 +6,20 @@
 
 mod build_cache;
 mod build_copy;
+mod build_fetch;
 mod build_language;
+mod build_options;
 mod build_output;
 mod build_run;
 mod build_same;
 mod build_trouble;
 mod cache;
 mod docs;
+mod examples;
 mod images;
 mod inspect;
+mod peers_images;
+mod peers_support;
 mod prune;
 mod registry;
 mod registry_copy;

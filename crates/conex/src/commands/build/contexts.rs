@@ -14,7 +14,7 @@ use conex_report::Severity;
 use conex_store::Lease;
 use conex_sys::dir::Dir;
 
-use super::fetch::Fetcher;
+use super::fetch::{Fetcher, Secrets};
 use super::inputs::Stdin;
 use super::{Args, Named};
 use crate::error::{CliError, Doing as _, Result};
@@ -52,6 +52,7 @@ impl Main {
 pub fn open_main(
     session: &Session,
     args: &Args,
+    secrets: &Secrets,
     lease: Option<&Lease>,
     stdin: &mut Stdin,
 ) -> Result<Main> {
@@ -61,12 +62,12 @@ pub fn open_main(
         received(session, need(lease)?, &mut std::io::stdin())?
     } else if is_git(context) {
         let folder = temporary(need(lease)?)?;
-        let tree = Fetcher::new(session).git(context, None, None, &folder)?;
+        let tree = Fetcher::new(session, secrets).git(context, None, None, &folder)?;
         Found::Folder(tree.path)
     } else if context.starts_with("http://") || context.starts_with("https://") {
         let lease = need(lease)?;
         let folder = temporary(lease)?;
-        let fetched = Fetcher::new(session).http(context, &folder)?;
+        let fetched = Fetcher::new(session, secrets).http(context, &folder)?;
         let file = File::open(&fetched.path);
         let mut file = file.doing(|| format!("cannot open what `{context}` gave"))?;
         received(session, lease, &mut file)?
@@ -125,7 +126,12 @@ fn open_local(session: &Session, args: &Args, path: &Path) -> Result<Main> {
 }
 
 /// Opens the contexts of `--build-context`.
-pub(super) fn open_named(session: &Session, given: &[String], lease: &Lease) -> Result<Named> {
+pub(super) fn open_named(
+    session: &Session,
+    given: &[String],
+    secrets: &Secrets,
+    lease: &Lease,
+) -> Result<Named> {
     let mut named = Named { names: Default::default(), folders: Default::default() };
     for text in given {
         let (name, source) = text.split_once('=').ok_or_else(|| {
@@ -144,7 +150,7 @@ pub(super) fn open_named(session: &Session, given: &[String], lease: &Lease) -> 
             let record = crate::transfer::load_layout(lease, layout)?;
             NamedContext::Image(record.id.to_string())
         } else {
-            let folder = open_source(session, source, lease)?;
+            let folder = open_source(session, source, secrets, lease)?;
             named.folders.insert(name.to_owned(), Arc::new(folder));
             NamedContext::Folder
         };
@@ -154,15 +160,20 @@ pub(super) fn open_named(session: &Session, given: &[String], lease: &Lease) -> 
 }
 
 /// A context that is a folder, here or elsewhere.
-fn open_source(session: &Session, source: &str, lease: &Lease) -> Result<Context> {
+fn open_source(
+    session: &Session,
+    source: &str,
+    secrets: &Secrets,
+    lease: &Lease,
+) -> Result<Context> {
     if is_git(source) {
         let folder = temporary(lease)?;
-        let tree = Fetcher::new(session).git(source, None, None, &folder)?;
+        let tree = Fetcher::new(session, secrets).git(source, None, None, &folder)?;
         return open_folder(&tree.path, Ignore::default(), None);
     }
     if source.starts_with("http://") || source.starts_with("https://") {
         let folder = temporary(lease)?;
-        let fetched = Fetcher::new(session).http(source, &folder)?;
+        let fetched = Fetcher::new(session, secrets).http(source, &folder)?;
         let file = File::open(&fetched.path);
         let mut file = file.doing(|| format!("cannot open what `{source}` gave"))?;
         return match received(session, lease, &mut file)? {

@@ -1,9 +1,11 @@
 //! Gets what the builder names on other machines: files over HTTP, repositories through `git`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use conex_build::{Error, ErrorKind, Fetch, FetchedTree};
+use base64::Engine as _;
+use conex_build::{Error, ErrorKind, Fetch, FetchedTree, Secret};
 use conex_remote::{Client, FetchHead, FetchOptions, Verify};
 
 use crate::session::Session;
@@ -12,24 +14,99 @@ use crate::session::Session;
 const FILE_SIZE_MAX: u64 = 64 << 30;
 
 /// Gets things.
-pub struct Fetcher {
+pub struct Fetcher<'s> {
     client: Result<Client, String>,
+    secrets: &'s Secrets,
 }
 
-impl Fetcher {
+/// The build's secrets by ID.
+pub type Secrets = BTreeMap<String, Secret>;
+
+impl<'s> Fetcher<'s> {
     /// Sets up a client; what is wrong with this machine's configuration is told when it is used.
-    pub fn new(session: &Session) -> Self {
+    pub fn new(session: &Session, secrets: &'s Secrets) -> Self {
         let client = crate::registry::client(session, Verify::Strict);
-        Self { client: client.map_err(|error| error.to_string()) }
+        Self { client: client.map_err(|error| error.to_string()), secrets }
     }
 
     fn client(&self) -> Result<&Client, Error> {
         self.client.as_ref().map_err(|why| Error::new(ErrorKind::Io, why.clone()))
     }
+
+    fn options(&self, url: &str) -> Result<FetchOptions, Error> {
+        let authorization = self.http_authorization(url)?.map(conex_remote::Secret::new);
+        Ok(FetchOptions { authorization, if_none_match: None, size_max: FILE_SIZE_MAX })
+    }
+
+    /// What a URL's host shall be told of who asks: the secret `HTTP_AUTH_HEADER_<host>` is the
+    /// header's value, `HTTP_AUTH_TOKEN_<host>` a token.
+    fn http_authorization(&self, url: &str) -> Result<Option<String>, Error> {
+        for host in hosts(url) {
+            if let Some(value) = self.header(&format!("HTTP_AUTH_HEADER_{host}"))? {
+                return Ok(Some(value));
+            }
+            if let Some(token) = self.header(&format!("HTTP_AUTH_TOKEN_{host}"))? {
+                return Ok(Some(format!("Bearer {token}")));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The same for a repository: `GIT_AUTH_HEADER` and `GIT_AUTH_TOKEN`, with `.<host>` for one
+    /// host only.
+    fn git_authorization(&self, url: &str) -> Result<Option<String>, Error> {
+        let hosts = hosts(url);
+        let suffixes = hosts.iter().map(|host| format!(".{host}")).chain([String::new()]);
+        for suffix in suffixes {
+            if let Some(value) = self.header(&format!("GIT_AUTH_HEADER{suffix}"))? {
+                return Ok(Some(value));
+            }
+            if let Some(token) = self.header(&format!("GIT_AUTH_TOKEN{suffix}"))? {
+                // A name that every host of repositories takes for "see the token".
+                let pair = format!("x-access-token:{token}");
+                let pair = base64::engine::general_purpose::STANDARD.encode(pair);
+                return Ok(Some(format!("basic {pair}")));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A secret that can stand in a header.
+    fn header(&self, id: &str) -> Result<Option<String>, Error> {
+        let Some(secret) = self.secrets.get(id) else { return Ok(None) };
+        let wrong = || {
+            let message = format!("the secret `{id}` is no text of one line");
+            Error::new(ErrorKind::Unsupported, message)
+        };
+        let text = std::str::from_utf8(secret.0.trim_ascii()).map_err(|_| wrong())?;
+        if text.is_empty() || text.chars().any(char::is_control) {
+            return Err(wrong());
+        }
+        Ok(Some(text.to_owned()))
+    }
+
+    /// Runs git on a repository of another machine.
+    fn remote_git(
+        &self,
+        remote: &str,
+        args: &[&str],
+        folder: Option<&Path>,
+    ) -> Result<String, Error> {
+        let is_http = remote.starts_with("https://") || remote.starts_with("http://");
+        let header = if is_http { self.git_authorization(remote)? } else { None };
+        git(args, folder, header.map(|value| (remote, value)))
+    }
 }
 
-fn options() -> FetchOptions {
-    FetchOptions { authorization: None, if_none_match: None, size_max: FILE_SIZE_MAX }
+/// The host of a URL as the ID of a secret names it: with the port, if one is there, and without.
+fn hosts(url: &str) -> Vec<&str> {
+    let Some((_, rest)) = url.split_once("://") else { return Vec::new() };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => vec![host, name],
+        _ => vec![host],
+    }
 }
 
 fn remote(url: &str) -> impl FnOnce(conex_remote::Error) -> Error {
@@ -37,15 +114,15 @@ fn remote(url: &str) -> impl FnOnce(conex_remote::Error) -> Error {
     move |error| Error::new(ErrorKind::NotFound, message).caused_by(error)
 }
 
-impl Fetch for Fetcher {
+impl Fetch for Fetcher<'_> {
     fn http_version(&self, url: &str) -> Result<Option<String>, Error> {
         // A server that does not answer HEAD is asked for the file itself.
-        let head = self.client()?.fetch_head(url, &options());
+        let head = self.client()?.fetch_head(url, &self.options(url)?);
         Ok(head.ok().and_then(|head| head.etag.filter(|tag| !tag.starts_with("W/"))))
     }
 
     fn http(&self, url: &str, folder: &Path) -> Result<conex_build::Fetched, Error> {
-        let fetched = self.client()?.fetch(url, &options()).map_err(remote(url))?;
+        let fetched = self.client()?.fetch(url, &self.options(url)?).map_err(remote(url))?;
         let conex_remote::Fetched::File(head, mut body) = fetched else {
             return Err(Error::new(ErrorKind::NotFound, format!("`{url}` gave no content")));
         };
@@ -64,7 +141,7 @@ impl Fetch for Fetcher {
         if is_commit(wanted) {
             return Ok(wanted.to_owned());
         }
-        let listed = git(&["ls-remote", &source.remote], None)?;
+        let listed = self.remote_git(&source.remote, &["ls-remote", &source.remote], None)?;
         let names = [
             wanted.to_owned(),
             format!("refs/tags/{wanted}^{{}}"),
@@ -99,17 +176,19 @@ impl Fetch for Fetcher {
         let tree = folder.join("repository");
         std::fs::create_dir_all(&tree)
             .map_err(|error| Error::new(ErrorKind::Io, "cannot make a folder").caused_by(error))?;
-        git(&["init", "--quiet", "--initial-branch=main"], Some(&tree))?;
-        git(&["remote", "add", "origin", &source.remote], Some(&tree))?;
+        let local = |args: &[&str]| git(args, Some(&tree), None);
+        let with_remote = |args: &[&str]| self.remote_git(&source.remote, args, Some(&tree));
+        local(&["init", "--quiet", "--initial-branch=main"])?;
+        local(&["remote", "add", "origin", &source.remote])?;
         let shallow = ["fetch", "--quiet", "--depth=1", "--no-tags", "origin", &commit];
-        if git(&shallow, Some(&tree)).is_err() {
+        if with_remote(&shallow).is_err() {
             // Not every server gives out a commit by its name.
-            git(&["fetch", "--quiet", "--tags", "origin"], Some(&tree))?;
+            with_remote(&["fetch", "--quiet", "--tags", "origin"])?;
         }
-        git(&["checkout", "--quiet", "--detach", &commit], Some(&tree))?;
+        local(&["checkout", "--quiet", "--detach", &commit])?;
         if source.submodules {
             let update = ["submodule", "update", "--quiet", "--init", "--recursive", "--depth=1"];
-            git(&update, Some(&tree))?;
+            with_remote(&update)?;
         }
         if !keep_git_dir.or(source.keep_git_dir).unwrap_or(false) {
             std::fs::remove_dir_all(tree.join(".git")).map_err(|error| {
@@ -211,13 +290,25 @@ impl GitSource {
 
 /// Runs git without asking anybody anything. Nothing of a repository's own configuration can name
 /// programs to run.
-fn git(args: &[&str], folder: Option<&Path>) -> Result<String, Error> {
+///
+/// `authorization` is a URL with the header that its host shall get. It goes through the
+/// environment: what stands in a command line is seen by everybody on the machine.
+fn git(
+    args: &[&str],
+    folder: Option<&Path>,
+    authorization: Option<(&str, String)>,
+) -> Result<String, Error> {
     let mut command = Command::new("git");
     command.args(["-c", "protocol.ext.allow=never", "-c", "core.hooksPath=/dev/null"]);
     command.args(args).stdin(Stdio::null());
     command.env("GIT_TERMINAL_PROMPT", "0").env("LC_ALL", "C");
     if let Some(folder) = folder {
         command.current_dir(folder);
+    }
+    if let Some((url, value)) = authorization {
+        command.env("GIT_CONFIG_COUNT", "1");
+        command.env("GIT_CONFIG_KEY_0", format!("http.{}.extraheader", origin(url)));
+        command.env("GIT_CONFIG_VALUE_0", format!("Authorization: {value}"));
     }
     let output = command.output().map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => {
@@ -235,9 +326,29 @@ fn git(args: &[&str], folder: Option<&Path>) -> Result<String, Error> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// Scheme and host of a URL: a header for them goes to no other host, whatever submodules name.
+fn origin(url: &str) -> String {
+    let (scheme, _) = url.split_once("://").unwrap_or(("https", ""));
+    format!("{scheme}://{}/", hosts(url).first().copied().unwrap_or_default())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hosts_are_named_with_their_port_and_without() {
+        for (url, wanted) in [
+            ("https://example.com/a?b#c", &["example.com"][..]),
+            ("http://user:word@h:8080", &["h:8080", "h"]),
+            ("http://[::1]/x", &["[::1]"]),
+            ("http://[::1]:80/x", &["[::1]:80", "[::1]"]),
+            ("git@example.com:a/b.git", &[]),
+        ] {
+            assert_eq!(hosts(url), wanted, "{url}");
+        }
+        assert_eq!(origin("http://user@h:8080/a/b.git"), "http://h:8080/");
+    }
 
     #[test]
     fn git_urls_say_what_to_take() {

@@ -1,8 +1,11 @@
 //! Finds the images that a Dockerfile starts from.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
 use conex_build::{BaseImage, Error, ErrorKind, Images};
-use conex_oci::{Platform, Reference};
-use conex_report::{Event, Reporter};
+use conex_oci::{ImageConfig, Platform, Reference};
+use conex_report::Reporter;
 use conex_store::{ImageRecord, Lease};
 
 use crate::session::Session;
@@ -14,6 +17,22 @@ pub struct BaseImages<'s> {
     pub reporter: &'s dyn Reporter,
     /// `--pull`: ask the registry even if the store has the name.
     pub pull: bool,
+    /// What was found, by name and the platform that was wanted.
+    pub found: RefCell<BTreeMap<(String, String), ImageConfig>>,
+}
+
+impl BaseImages<'_> {
+    /// What the rules for Dockerfiles want to know of an image that was found.
+    pub fn facts(&self, name: &str, platform: &Platform) -> Option<conex_lint::BaseImage> {
+        let found = self.found.borrow();
+        let config = found.get(&(name.to_owned(), platform.to_string()))?;
+        Some(conex_lint::BaseImage {
+            env: config.config.env.clone(),
+            has_shell: !config.config.shell.is_empty(),
+            platform: Some(config.platform.clone()),
+            on_build: config.config.on_build.clone(),
+        })
+    }
 }
 
 // The session is used by the thread that plans; nothing in it is shared while a build runs.
@@ -81,11 +100,8 @@ impl BaseImages<'_> {
             Error::new(ErrorKind::Io, format!("cannot unpack the image `{name}`")).caused_by(error)
         })?;
         let config = store_ref.image_config(&chosen.id).map_err(store)?;
-        if !config.platform.serves(platform) {
-            let here = &config.platform;
-            let text = format!("the base image `{name}` is for `{here}`, not `{platform}`");
-            self.reporter.event(Event::Note { text });
-        }
+        let key = (name.to_owned(), platform.to_string());
+        self.found.borrow_mut().insert(key, config.clone());
         Ok(BaseImage { name: name.to_owned(), config })
     }
 }

@@ -152,6 +152,7 @@ pub fn shell(session: &Session, progress: &Progress, spec: &ContainerSpec) {
         session.err("The step failed; this shell sees its files. Leave it with `exit`.");
         let streams =
             Streams { stdin: Stream::Inherit, stdout: Stream::Inherit, stderr: Stream::Inherit };
+        // Also where another runtime ran the step: those keep the terminal to themselves.
         let ended = conex_exec::spawn(&spec, streams, &ExecOptions::default())
             .and_then(|mut running| running.wait());
         if let Err(error) = ended {

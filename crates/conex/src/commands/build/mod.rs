@@ -222,7 +222,8 @@ pub fn run(session: &Session, args: Args) -> Result<()> {
     let stopper = crate::signals::Stopper::block()?;
     let mut stdin = inputs::Stdin::default();
     let lease = if args.check { None } else { Some(session.store()?.lease()?) };
-    let main = contexts::open_main(session, &args, lease.as_ref(), &mut stdin)?;
+    let secrets = if args.check { Default::default() } else { inputs::secrets(&args.secret)? };
+    let main = contexts::open_main(session, &args, &secrets, lease.as_ref(), &mut stdin)?;
     let (name, text) = dockerfile_text(&args, &main, &mut stdin)?;
     let (dockerfile, findings) = conex_dockerfile::parse(&text);
     let source = (name.clone(), String::from_utf8_lossy(&text).into_owned());
@@ -232,12 +233,13 @@ pub fn run(session: &Session, args: Args) -> Result<()> {
         let error = CliError::from(conex_build::Error::dockerfile(errors));
         return Err(CliError { source_text: Some(Box::new(source)), ..error });
     }
-    let warnings = lint(&args, &dockerfile, &main)?;
     let Some(lease) = lease else {
+        let warnings = lint(&args, &dockerfile, main.ignore.as_ref(), &|_, _| None)?;
         return check(session, &warnings, &source);
     };
-    let input = Input { dockerfile: &dockerfile, source: &source, stopper: &stopper };
-    let outcome = build(session, &args, &lease, main, &input, warnings);
+    let input =
+        Input { dockerfile: &dockerfile, source: &source, secrets: &secrets, stopper: &stopper };
+    let outcome = build(session, &args, &lease, main, &input);
     outcome.map_err(|mut error| {
         if !error.findings.is_empty() {
             error.source_text = Some(Box::new(source));
@@ -260,17 +262,22 @@ fn check(session: &Session, warnings: &[Diagnostic], source: &(String, String)) 
     Err(CliError::exit(crate::error::FAILED))
 }
 
-fn lint(args: &Args, dockerfile: &Dockerfile, main: &contexts::Main) -> Result<Vec<Diagnostic>> {
+fn lint(
+    args: &Args,
+    dockerfile: &Dockerfile,
+    ignore: Option<&conex_dockerfile::Ignore>,
+    base: &dyn Fn(&str, &Platform) -> Option<conex_lint::BaseImage>,
+) -> Result<Vec<Diagnostic>> {
     let build_args = parse::build_args(&args.build_arg)?;
     let platforms = parse::platforms(&args.platform, &Platform::host())?;
     let options = conex_lint::CheckOptions {
         build_args,
         target: args.target.clone(),
         scope: if args.check { conex_lint::Scope::All } else { conex_lint::Scope::Needed },
-        ignore: main.ignore.as_ref(),
+        ignore,
         build_platform: Platform::host(),
         target_platform: platforms.first().cloned().unwrap_or_else(Platform::host),
-        base: &|_, _| None,
+        base,
     };
     Ok(conex_lint::check(dockerfile, &options).diagnostics)
 }
@@ -308,6 +315,7 @@ struct Input<'i> {
     dockerfile: &'i Dockerfile,
     /// What people call the Dockerfile, and its text.
     source: &'i (String, String),
+    secrets: &'i fetch::Secrets,
     stopper: &'i crate::signals::Stopper,
 }
 
@@ -317,9 +325,8 @@ fn build(
     lease: &Lease,
     main: contexts::Main,
     input: &Input<'_>,
-    warnings: Vec<Diagnostic>,
 ) -> Result<()> {
-    let Input { dockerfile, source, stopper } = *input;
+    let Input { dockerfile, source, secrets, stopper } = *input;
     let tags = args.tag.iter().map(|tag| Ok(tag.parse()?)).collect::<Result<Vec<Reference>>>()?;
     if let Some(with_digest) = tags.iter().find(|tag| tag.digest().is_some()) {
         return Err(CliError::usage(format!("`{with_digest}` names a digest, not a tag")));
@@ -330,15 +337,13 @@ fn build(
     let platforms = parse::platforms(&args.platform, &host)?;
     let build_args = parse::build_args(&args.build_arg)?;
     let epoch = epoch(session, &build_args)?;
-    let named = contexts::open_named(session, &args.build_context, lease)?;
+    let named = contexts::open_named(session, &args.build_context, secrets, lease)?;
     let progress = progress(session, args, &tags, source);
     let reporter: &dyn Reporter = &progress;
-    for warning in warnings {
-        reporter.event(Event::Finding(warning));
-    }
     let privileges = session.privileges()?;
     let form = Form { flavor: privileges.flavor(), ownership: privileges.ownership() };
-    let base_images = images::BaseImages { session, lease, reporter, pull: args.pull };
+    let base_images =
+        images::BaseImages { session, lease, reporter, pull: args.pull, found: Default::default() };
     let no_cache = match (args.no_cache, args.no_cache_filter.as_slice()) {
         (true, _) => NoCache::Everything,
         (false, []) => NoCache::Nothing,
@@ -360,12 +365,17 @@ fn build(
             Network::Host => conex_dockerfile::Network::Host,
             Network::None => conex_dockerfile::Network::None,
         },
-    })?;
+    });
+    // What is known of the base images by now lets the rules say more.
+    let facts = |name: &str, platform: &Platform| base_images.facts(name, platform);
+    for warning in lint(args, dockerfile, main.ignore.as_ref(), &facts)? {
+        reporter.event(Event::Finding(warning));
+    }
+    let plan = plan?;
     let contexts = Contexts { main: main.context.map(Arc::new), named: named.folders };
-    let secrets = inputs::secrets(&args.secret)?;
     let ssh = inputs::ssh(&args.ssh)?;
     let cancel = stopper.begin();
-    let fetcher = fetch::Fetcher::new(session);
+    let fetcher = fetch::Fetcher::new(session, secrets);
     let cache_from = outputs::open_caches(session, &args.cache_from, reporter)?;
     let on_failure = |spec: &conex_exec::ContainerSpec| inputs::shell(session, &progress, spec);
     let options = BuildOptions {
@@ -376,7 +386,7 @@ fn build(
         fetch: &fetcher,
         form,
         epoch,
-        secrets: &secrets,
+        secrets,
         ssh: &ssh,
         exec: ExecOptions {
             runtime: parse::runtime(args.runtime.as_deref())?,
@@ -423,27 +433,34 @@ fn build(
         annotations,
         kept: record.as_ref().map(|record| record.id.clone()),
     };
+    let mut packed = None;
     for output in &outputs {
-        exporter.export(output, &outcome)?;
+        packed = exporter.export(output, &outcome)?.or(packed);
     }
     for cache in &outputs_of_caches {
         exporter.export_cache(cache, &outcome)?;
     }
     finish(&progress)?;
-    tell(session, args, &outcome, record.as_ref().map(|record| &record.id), &tags)?;
+    let kept = record.as_ref().map(|record| &record.id);
+    tell(session, args, &Told { outcome: &outcome, kept, packed, tags: &tags })?;
     // What dead processes left behind costs a look, and is nobody's business if it fails.
     let _ = session.store()?.gc();
     Ok(())
 }
 
+/// What a build came to.
+struct Told<'t> {
+    outcome: &'t conex_build::Outcome,
+    /// The image in the store.
+    kept: Option<&'t conex_oci::Digest>,
+    /// The manifest or index that was written or pushed.
+    packed: Option<conex_oci::Descriptor>,
+    tags: &'t [Reference],
+}
+
 /// Says what came of it: the ID, alone where somebody reads it by program.
-fn tell(
-    session: &Session,
-    args: &Args,
-    outcome: &conex_build::Outcome,
-    kept: Option<&conex_oci::Digest>,
-    tags: &[Reference],
-) -> Result<()> {
+fn tell(session: &Session, args: &Args, told: &Told<'_>) -> Result<()> {
+    let Told { outcome, kept, packed, tags } = told;
     let id = kept.or(outcome.images.first().map(|image| &image.id));
     let Some(id) = id else { return Ok(()) };
     if let Some(file) = &args.iidfile {
@@ -452,17 +469,21 @@ fn tell(
     }
     if let Some(file) = &args.metadata_file {
         let names: Vec<String> = tags.iter().map(ToString::to_string).collect();
-        let document = serde_json::json!({
+        let mut document = serde_json::json!({
             "containerimage.config.digest": id.as_str(),
             "image.name": names.join(","),
         });
+        if let Some(packed) = packed {
+            document["containerimage.digest"] = packed.digest.as_str().into();
+            document["containerimage.descriptor"] = serde_json::json!(packed);
+        }
         std::fs::write(file, format!("{document:#}\n"))
             .doing(|| format!("cannot write `{}`", file.display()))?;
     }
     if args.quiet || args.progress == ProgressMode::Quiet {
         return session.out(&format!("{id}\n"));
     }
-    match (kept, tags) {
+    match (kept, *tags) {
         (None, _) => Ok(()),
         (Some(id), []) => session.out(&format!("{id}\n")),
         (Some(id), tags) => {

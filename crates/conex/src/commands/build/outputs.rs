@@ -284,21 +284,25 @@ pub struct Exporter<'e> {
 }
 
 impl Exporter<'_> {
-    /// Writes one output.
-    pub fn export(&self, output: &Output, outcome: &Outcome) -> Result<()> {
+    /// Writes one output. Gives what the image is where it was packed: its manifest or index.
+    pub fn export(&self, output: &Output, outcome: &Outcome) -> Result<Option<Descriptor>> {
         match output {
-            Output::Image => Ok(()),
-            Output::Registry(packing) => self.push(packing),
+            Output::Image => {}
+            Output::Registry(packing) => return self.push(packing).map(Some),
             Output::Archive(form, dest, packing) => {
                 let saved = [self.saved(packing, Keep::Nothing)?];
+                let root = saved.first().map(|saved| saved.shipment.root_descriptor().clone());
                 let form = match form {
                     Form::Oci => ArchiveForm::Oci,
                     Form::Docker => ArchiveForm::Docker,
                 };
-                self.to(dest.as_deref(), &|out| transfer::save(&saved, form, out))
+                self.to(dest.as_deref(), &|out| transfer::save(&saved, form, out))?;
+                return Ok(root);
             }
             Output::Layout(folder, packing) => {
-                transfer::save_layout(&self.saved(packing, Keep::Nothing)?, folder)
+                let saved = self.saved(packing, Keep::Nothing)?;
+                transfer::save_layout(&saved, folder)?;
+                return Ok(Some(saved.shipment.root_descriptor().clone()));
             }
             Output::Tar(dest) => {
                 let image = self.only(outcome)?;
@@ -306,17 +310,20 @@ impl Exporter<'_> {
                 let snapshot = self.snapshot(image)?;
                 self.to(dest.as_deref(), &|out| {
                     transfer::write_rootfs(self.session, lease, snapshot.as_ref(), out)
-                })
+                })?;
             }
             Output::Local(folder) => match outcome.images.as_slice() {
-                [image] => self.local(image, folder),
-                images => images.iter().try_for_each(|image| {
-                    // One folder a platform, as buildx names them.
-                    let name = image.platform.to_string().replace('/', "_");
-                    self.local(image, &folder.join(name))
-                }),
+                [image] => self.local(image, folder)?,
+                images => {
+                    for image in images {
+                        // One folder a platform, as buildx names them.
+                        let name = image.platform.to_string().replace('/', "_");
+                        self.local(image, &folder.join(name))?;
+                    }
+                }
             },
         }
+        Ok(None)
     }
 
     fn to(
@@ -379,7 +386,7 @@ impl Exporter<'_> {
         Ok(Saved { shipment, names: self.tags.to_vec() })
     }
 
-    fn push(&self, packing: &Packing) -> Result<()> {
+    fn push(&self, packing: &Packing) -> Result<Descriptor> {
         if self.tags.is_empty() {
             return Err(CliError::usage("an image that is pushed needs a name")
                 .with_hint("name it with `-t REGISTRY/NAME:TAG`"));
@@ -394,7 +401,7 @@ impl Exporter<'_> {
                 self.session.store()?.put_repo_digest(&name, id)?;
             }
         }
-        Ok(())
+        Ok(saved.shipment.root_descriptor().clone())
     }
 
     /// Writes the build cache to one place.
