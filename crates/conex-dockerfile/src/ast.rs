@@ -93,6 +93,9 @@ pub struct Instruction {
     /// The instruction on one line, as history and progress show it: continuations joined, comments
     /// inside it dropped, trimmed, without heredoc bodies.
     pub text: String,
+    /// Where the pieces of [`Instruction::text`] come from: (byte offset in it, byte offset in the
+    /// source), ascending. See [`Instruction::place`].
+    pub places: Vec<(usize, usize)>,
     /// The comment lines directly above it that belong to it.
     pub comments: Vec<Comment>,
     /// The heredocs it opens, in order.
@@ -410,6 +413,12 @@ pub enum Expandable<'a> {
 }
 
 impl Instruction {
+    /// The byte offset in the source of a byte of [`Instruction::text`].
+    pub fn place(&self, offset: usize) -> usize {
+        let piece = self.places.partition_point(|(start, _)| *start <= offset).saturating_sub(1);
+        self.places.get(piece).map_or(0, |(start, source)| source + offset.saturating_sub(*start))
+    }
+
     /// The fields that expand with the stage's variables, in the order they are evaluated. `FROM`
     /// has none: its fields expand with the global arguments.
     ///

@@ -147,6 +147,7 @@ fn finish(raw: RawInstruction<'_>, source: &Source<'_>, kind: Option<Kind>) -> O
         head: source.span(&raw.head),
         source: raw.source,
         text: text.to_owned(),
+        places: whole.places(),
         comments: raw.comments,
         heredocs: raw.heredocs,
         empty_continuations: raw.empty_continuations,

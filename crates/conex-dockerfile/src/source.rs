@@ -182,6 +182,16 @@ impl<'l> Part<'l> {
         start..self.line.offset(self.start + last) + width
     }
 
+    /// Where the pieces of [`Part::text`] come from: (offset in it, offset in the source), ascending.
+    pub(crate) fn places(&self) -> Vec<(usize, usize)> {
+        let behind = self.line.pieces.iter().filter(|(start, _)| {
+            // A piece that begins where this part does is the first one, below.
+            *start > self.start && *start < self.end
+        });
+        let behind = behind.map(|(start, source)| (start - self.start, *source));
+        std::iter::once((0, self.line.offset(self.start))).chain(behind).collect()
+    }
+
     pub(crate) fn span(&self) -> Span {
         self.line.source.span(&self.source())
     }

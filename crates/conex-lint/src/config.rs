@@ -61,8 +61,15 @@ impl Config {
         Ok(config)
     }
 
+    /// Skips nothing and tries everything.
+    pub(crate) fn everything() -> Self {
+        Self { experimental: Names { all: true, names: Vec::new() }, ..Self::default() }
+    }
+
     pub(crate) fn enables(&self, rule: &Rule) -> bool {
-        if rule.experimental { self.experimental.has(rule.name) } else { !self.skip.has(rule.name) }
+        let named =
+            |names: &Names| names.has(rule.name) || rule.codes.iter().any(|code| names.has(code));
+        if rule.experimental { named(&self.experimental) } else { !named(&self.skip) }
     }
 
     pub(crate) fn merged(&self, other: &Self) -> Self {

@@ -1,22 +1,39 @@
-//! Rules over Dockerfiles: BuildKit's checks, with their names, texts and lines.
+//! Rules over Dockerfiles: BuildKit's checks with their names, texts and lines, those of hadolint
+//! and ShellCheck that matter for images, and our own.
 //!
-//! [`check`] evaluates the stages as far as a Dockerfile alone allows, then asks every rule of
-//! [`RULES`]. Each rule is one file under `rules/` that says why it exists, with a file that it
-//! complains of and one that it does not; the tests run both.
+//! - [`check`] evaluates the stages as far as a Dockerfile alone allows, and asks BuildKit's checks:
+//!   what a build warns of.
+//! - [`lint`] asks every rule of [`rules`], with the commands of `RUN` parsed, and gives
+//!   [`Finding`]s with edits that mend them; [`fix`] makes the edits.
+//! - [`Settings`] reads `.hadolint.yaml` and the `[lint]` table of `.conex.toml`.
+//! - [`output`] writes findings in the formats that other programs read.
+//! - [`format`] lays a file out anew without changing what it says.
 //!
-//! Invariant: a finding is always a warning with a rule's name. Whether warnings fail a build is
-//! said by [`Report::is_error`] and decided by the caller.
+//! Each rule says why it exists, with a file that it complains of and one that it does not; the
+//! tests run both.
 //!
-//! What it does not do: read files or ask registries. What is known of base images comes in through
-//! [`CheckOptions::base`]; about images it knows nothing of, a rule says nothing that could be
-//! wrong.
+//! Invariant: an edit leaves every byte outside its range as it was, and a file that parsed still
+//! parses.
+//!
+//! What it does not do: read files or ask registries. What is known of base images and of the
+//! context comes in through the options; about what it knows nothing of, a rule says nothing that
+//! could be wrong.
 
 #![forbid(unsafe_code)]
 
 mod config;
+mod context;
+mod error;
 mod evaluate;
+mod finding;
+mod fixes;
+mod ignores;
+mod lint;
 mod rules;
+mod script;
+mod settings;
 mod suggest;
+mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,10 +42,16 @@ use conex_oci::Platform;
 use conex_report::{Diagnostic, Span};
 
 pub use config::Config;
+pub use error::{Error, ErrorKind};
 pub use evaluate::BaseImage;
-pub use rules::{RULES, Rule, rule};
+pub use finding::{Edit, Finding, Fix, Level, Safety};
+pub use fixes::{Fixed, fix};
+pub use lint::{LabelKind, LintOptions, Linted, ignore_file, lint, lint_parsed};
+pub use rules::{Fixable, RULES_VERSION, Rule, Set, rule, rules};
+pub use settings::{SETTINGS_SIZE_MAX, Settings, Threshold};
 
 use evaluate::Evaluation;
+use rules::{Check, build_checks};
 
 /// What a check needs besides the Dockerfile.
 pub struct CheckOptions<'a> {
@@ -79,9 +102,11 @@ impl Report {
 pub fn check(file: &Dockerfile, options: &CheckOptions<'_>) -> Report {
     let (config, unreadable) = config_of(file, options);
     let evaluation = Evaluation::new(file, options);
-    let mut findings = Findings { config: &config, found: Vec::new(), seen: BTreeSet::new() };
-    for rule in RULES {
-        (rule.check)(rule, &evaluation, &mut findings);
+    let mut findings = Findings::new(&config);
+    for rule in build_checks() {
+        if let Check::Build(check) = rule.check {
+            check(rule, &evaluation, &mut findings);
+        }
     }
     let mut diagnostics = findings.found;
     diagnostics.extend(unreadable);
@@ -89,7 +114,10 @@ pub fn check(file: &Dockerfile, options: &CheckOptions<'_>) -> Report {
     Report { diagnostics, is_error: config.is_error }
 }
 
-fn config_of(file: &Dockerfile, options: &CheckOptions<'_>) -> (Config, Option<Diagnostic>) {
+pub(crate) fn config_of(
+    file: &Dockerfile,
+    options: &CheckOptions<'_>,
+) -> (Config, Option<Diagnostic>) {
     let directive = file.directives.check.as_ref();
     let span = directive.map_or(Span::new((1, 1), (1, 1)), |word| word.span);
     let given = options.build_args.get("BUILDKIT_DOCKERFILE_CHECK").map(String::as_str);
@@ -107,7 +135,11 @@ pub(crate) struct Findings<'c> {
     seen: BTreeSet<(&'static str, Span, String)>,
 }
 
-impl Findings<'_> {
+impl<'c> Findings<'c> {
+    fn new(config: &'c Config) -> Self {
+        Self { config, found: Vec::new(), seen: BTreeSet::new() }
+    }
+
     /// Adds a finding unless options skip the rule: the file's, or those in the comments above the
     /// instruction. The same finding twice at one place is one.
     pub(crate) fn push(

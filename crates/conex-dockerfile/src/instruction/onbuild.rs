@@ -32,6 +32,7 @@ pub(super) fn onbuild(reading: &mut Reading<'_, '_>) -> Option<Kind> {
             head,
             source,
             text: args.text().to_owned(),
+            places: args.places(),
             comments: Vec::new(),
             heredocs,
             empty_continuations: Vec::new(),

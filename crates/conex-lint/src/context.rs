@@ -1,0 +1,214 @@
+//! Everything that a rule may ask about: the file, its text, and for each instruction the shell
+//! that reads it and its commands.
+
+use std::ops::Range;
+
+use conex_dockerfile::{Dockerfile, Instruction, Kind, Stage};
+use conex_report::Span;
+
+use crate::LintOptions;
+use crate::evaluate::Evaluation;
+use crate::finding::{Edit, Noted, Sink};
+use crate::script::{Arg, Cmd, Shell, ShellText};
+use crate::text::Lines;
+
+/// A file with everything that rules ask for.
+pub(crate) struct Context<'a> {
+    pub(crate) file: &'a Dockerfile,
+    pub(crate) text: &'a str,
+    pub(crate) lines: Lines<'a>,
+    pub(crate) options: &'a LintOptions<'a>,
+    pub(crate) stages: Vec<StageView<'a>>,
+}
+
+/// A stage.
+pub(crate) struct StageView<'a> {
+    pub(crate) stage: &'a Stage,
+    /// The base with variables expanded, as far as that is known.
+    pub(crate) base: String,
+    /// The stage that it starts from.
+    pub(crate) parent: Option<usize>,
+    /// Its instructions; triggers of `ONBUILD` follow the instruction that holds them.
+    pub(crate) steps: Vec<View<'a>>,
+    pub(crate) is_last: bool,
+}
+
+/// An instruction.
+pub(crate) struct View<'a> {
+    pub(crate) instruction: &'a Instruction,
+    /// The line that findings are counted for: where the instruction of the file begins.
+    pub(crate) line: u32,
+    pub(crate) is_trigger: bool,
+    pub(crate) script: Option<ShellText>,
+    /// Whether the shell is told to fail when part of a pipe does.
+    pub(crate) has_pipefail: bool,
+    pub(crate) shell: Shell,
+    /// Its position among the instructions of the stage.
+    pub(crate) index: usize,
+}
+
+/// What SHELL said last.
+#[derive(Clone, Copy)]
+struct ShellState {
+    shell: Shell,
+    has_pipefail: bool,
+}
+
+impl<'a> Context<'a> {
+    pub(crate) fn new(
+        file: &'a Dockerfile,
+        text: &'a str,
+        options: &'a LintOptions<'a>,
+        evaluation: &Evaluation<'_>,
+    ) -> Self {
+        let first = ShellState {
+            shell: options.shell.as_deref().map_or(Shell::Posix, Shell::of_program),
+            has_pipefail: false,
+        };
+        let mut states: Vec<ShellState> = Vec::new();
+        let mut stages = Vec::new();
+        for (stage, facts) in file.stages.iter().zip(&evaluation.froms) {
+            let base = facts.base.clone().unwrap_or_else(|| stage.base.raw.clone());
+            let parent = file.stage_named(&base, stage.index).map(|parent| parent.index);
+            let mut state = parent.and_then(|parent| states.get(parent)).copied().unwrap_or(first);
+            state = pragma(&stage.from).map_or(state, |shell| ShellState { shell, ..state });
+            let steps = steps(stage, text, &mut state);
+            states.push(state);
+            let is_last = stage.index + 1 == file.stages.len();
+            stages.push(StageView { stage, base, parent, steps, is_last });
+        }
+        Self { file, text, lines: Lines::new(text), options, stages }
+    }
+
+    /// Every instruction behind a FROM, triggers too.
+    pub(crate) fn steps(&self) -> impl Iterator<Item = &View<'a>> {
+        self.stages.iter().flat_map(|stage| &stage.steps)
+    }
+
+    /// Every RUN with a script.
+    pub(crate) fn runs(&self) -> impl Iterator<Item = (&View<'a>, &ShellText)> {
+        self.steps().filter_map(|view| Some((view, view.run()?)))
+    }
+
+    /// Every command of every RUN.
+    pub(crate) fn commands(&self) -> impl Iterator<Item = (&View<'a>, &ShellText, &Cmd)> {
+        self.runs().flat_map(|(view, script)| {
+            script.commands.iter().map(move |command| (view, script, command))
+        })
+    }
+
+    /// The stages that nothing of the file starts from or that are built last.
+    pub(crate) fn is_final(&self, stage: &StageView<'_>) -> bool {
+        stage.is_last
+    }
+
+    /// Whether the last stage starts from this one, in one step or several, or is it.
+    pub(crate) fn reaches_image(&self, stage: &StageView<'_>) -> bool {
+        let mut at = self.stages.len().checked_sub(1);
+        while let Some(index) = at {
+            if index == stage.stage.index {
+                return true;
+            }
+            at = self.stages.get(index).and_then(|view| view.parent);
+        }
+        false
+    }
+
+    /// The text of a range.
+    pub(crate) fn written(&self, range: &Range<usize>) -> &'a str {
+        self.text.get(range.clone()).unwrap_or("")
+    }
+
+    /// Adds a finding at an instruction's first line.
+    pub(crate) fn at<'s>(
+        &self,
+        sink: &'s mut Sink<'_>,
+        view: &View<'_>,
+        message: impl Into<String>,
+    ) -> Noted<'s> {
+        sink.add(view.line, view.instruction.head, message)
+    }
+
+    /// Adds a finding at a piece of a script.
+    pub(crate) fn within<'s>(
+        &self,
+        sink: &'s mut Sink<'_>,
+        view: &View<'_>,
+        script: &ShellText,
+        span: conex_shell::Span,
+        message: impl Into<String>,
+    ) -> Noted<'s> {
+        sink.add(view.line, self.lines.span(&script.source(span)), message)
+    }
+
+    /// An edit that inserts behind an argument.
+    pub(crate) fn behind(&self, script: &ShellText, arg: &Arg, text: impl Into<String>) -> Edit {
+        Edit::insert(script.source(arg.span).end, text)
+    }
+
+    /// An edit that removes an instruction with its lines and the comments that belong to it.
+    pub(crate) fn removal(&self, instruction: &Instruction) -> Edit {
+        Edit::replace(self.lines.whole_lines(&instruction.source), "")
+    }
+
+    /// The span of a word that was read from the file.
+    pub(crate) fn range(&self, span: Span) -> Range<usize> {
+        self.lines.range(span)
+    }
+}
+
+impl View<'_> {
+    pub(crate) fn kind(&self) -> &Kind {
+        &self.instruction.kind
+    }
+
+    /// The script of a RUN.
+    pub(crate) fn run(&self) -> Option<&ShellText> {
+        self.script.as_ref().filter(|_| matches!(self.instruction.kind, Kind::Run(_)))
+    }
+}
+
+fn steps<'a>(stage: &'a Stage, text: &str, state: &mut ShellState) -> Vec<View<'a>> {
+    let mut steps = Vec::new();
+    for (index, instruction) in stage.instructions.iter().enumerate() {
+        let line = instruction.span.start.line;
+        if let Some(shell) = pragma(instruction) {
+            state.shell = shell;
+        }
+        let mut push = |instruction: &'a Instruction, is_trigger: bool| {
+            steps.push(View {
+                instruction,
+                line,
+                is_trigger,
+                script: ShellText::of(instruction, text, state.shell),
+                has_pipefail: state.has_pipefail,
+                shell: state.shell,
+                index,
+            });
+        };
+        push(instruction, false);
+        match &instruction.kind {
+            Kind::Onbuild(onbuild) => push(&onbuild.trigger, true),
+            Kind::Shell(words) => {
+                let words: Vec<&str> = words.iter().map(|word| word.raw.as_str()).collect();
+                let program = words.first().copied().unwrap_or("");
+                state.shell = Shell::of_program(program);
+                state.has_pipefail = words.windows(2).any(|pair| {
+                    pair.first().is_some_and(|flag| flag.starts_with('-') && flag.ends_with('o'))
+                        && pair.last() == Some(&"pipefail")
+                });
+            }
+            _ => {}
+        }
+    }
+    steps
+}
+
+/// `# hadolint shell=NAME` above an instruction.
+fn pragma(instruction: &Instruction) -> Option<Shell> {
+    instruction.comments.iter().find_map(|comment| {
+        let rest = comment.text.strip_prefix("hadolint")?.trim_start();
+        let value = rest.strip_prefix("shell")?.trim_start().strip_prefix('=')?;
+        Some(Shell::of_program(value.trim()))
+    })
+}

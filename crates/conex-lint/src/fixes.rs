@@ -1,0 +1,115 @@
+//! Makes the edits of findings, and says how BuildKit's checks are mended.
+
+use crate::Rule;
+use crate::context::Context;
+use crate::finding::{Edit, Finding, Fix, Safety};
+use crate::lint::{LintOptions, lint};
+
+mod buildkit;
+
+pub(crate) use buildkit::complete;
+
+/// Most rounds of edits. Each round mends something, and what one round uncovers (a line that was
+/// merged) the next one mends; more rounds than nested faults would be a rule that undoes another.
+const ROUND_COUNT_MAX: usize = 20;
+
+/// What mending came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fixed {
+    /// The text with everything mended that could be.
+    pub text: String,
+    /// How many findings were mended.
+    pub count: usize,
+}
+
+/// Mends what can be mended by edits up to `safety`, until nothing more can. `select` says which
+/// findings are meant.
+///
+/// An edit after which the file no longer parses, or after which a script that could be read no
+/// longer can, is not made.
+pub fn fix(
+    text: &str,
+    options: &LintOptions<'_>,
+    safety: Safety,
+    select: &dyn Fn(&Finding) -> bool,
+) -> Fixed {
+    let mut fixed = Fixed { text: text.to_owned(), count: 0 };
+    for _ in 0..ROUND_COUNT_MAX {
+        let linted = lint(fixed.text.as_bytes(), options);
+        let broken = brokenness(&linted.findings);
+        let mut fixes: Vec<&Fix> = linted
+            .findings
+            .iter()
+            .filter(|finding| select(finding))
+            .filter_map(|finding| finding.fix.as_ref())
+            .filter(|fix| fix.safety <= safety && !fix.edits.is_empty())
+            .collect();
+        fixes.sort_by_key(|fix| fix.edits.first().map(|edit| edit.range.start));
+        fixes.dedup();
+        let chosen = compatible(&fixes);
+        if chosen.is_empty() {
+            break;
+        }
+        let is_sound = |candidate: &str| {
+            candidate != fixed.text
+                && brokenness(&lint(candidate.as_bytes(), options).findings) <= broken
+        };
+        let all = applied(&fixed.text, &chosen);
+        if is_sound(&all) {
+            fixed = Fixed { text: all, count: fixed.count + chosen.len() };
+            continue;
+        }
+        // One of them breaks something: try each alone.
+        let single = chosen.iter().map(|fix| applied(&fixed.text, &[fix]));
+        match single.into_iter().find(|candidate| is_sound(candidate)) {
+            Some(text) => fixed = Fixed { text, count: fixed.count + 1 },
+            None => break,
+        }
+    }
+    fixed
+}
+
+/// How many findings say that something cannot be read.
+fn brokenness(findings: &[Finding]) -> usize {
+    let cannot_read = |finding: &&Finding| {
+        finding.rule.is_none() || finding.rule.is_some_and(|rule| rule.name == "ShellSyntax")
+    };
+    findings.iter().filter(cannot_read).count()
+}
+
+/// Those that do not touch what an earlier one touches.
+fn compatible<'f>(fixes: &[&'f Fix]) -> Vec<&'f Fix> {
+    let mut chosen: Vec<&Fix> = Vec::new();
+    let mut taken: Vec<std::ops::Range<usize>> = Vec::new();
+    for fix in fixes {
+        let clashes = |edit: &Edit| {
+            taken.iter().any(|other| {
+                let (a, b) = (&edit.range, other);
+                // Two insertions at one place have no order of their own.
+                (a.start < b.end && b.start < a.end) || a.start == b.start || a.end == b.end
+            })
+        };
+        if fix.edits.iter().any(clashes) {
+            continue;
+        }
+        taken.extend(fix.edits.iter().map(|edit| edit.range.clone()));
+        chosen.push(fix);
+    }
+    chosen
+}
+
+fn applied(text: &str, fixes: &[&Fix]) -> String {
+    let mut edits: Vec<&Edit> = fixes.iter().flat_map(|fix| &fix.edits).collect();
+    edits.sort_by_key(|edit| (edit.range.start, edit.range.end));
+    let (mut out, mut at) = (String::with_capacity(text.len()), 0);
+    for edit in edits {
+        if edit.range.start < at {
+            continue;
+        }
+        out.push_str(text.get(at..edit.range.start).unwrap_or(""));
+        out.push_str(&edit.text);
+        at = edit.range.end;
+    }
+    out.push_str(text.get(at..).unwrap_or(""));
+    out
+}

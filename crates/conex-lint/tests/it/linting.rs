@@ -1,0 +1,127 @@
+//! Every rule on its own examples, the edits, and what ignores findings.
+
+use std::collections::BTreeMap;
+
+use conex_dockerfile::Ignore;
+use conex_lint::{
+    CheckOptions, Finding, Fixable, LabelKind, LintOptions, Linted, Safety, Scope, Set, fix, lint,
+    rules,
+};
+use conex_oci::Platform;
+
+/// What the examples of rules are checked with: a schema of labels, a list of registries, a
+/// context.
+pub(crate) fn with_options<T>(check: impl FnOnce(&mut LintOptions<'_>) -> T) -> T {
+    let platform: Platform = "linux/amd64".parse().unwrap();
+    let (ignore, _) = Ignore::parse(b"ignored\n*.log\n");
+    let files: Vec<String> =
+        [".git/HEAD", "package.json", "package-lock.json", "src/a"].map(str::to_owned).into();
+    let base = |_: &str, _: &Platform| None;
+    let build = CheckOptions {
+        build_args: BTreeMap::new(),
+        target: None,
+        scope: Scope::All,
+        ignore: Some(&ignore),
+        build_platform: platform.clone(),
+        target_platform: platform,
+        base: &base,
+    };
+    let mut options = LintOptions { context_files: Some(&files), ..LintOptions::new(build) };
+    check(&mut options)
+}
+
+pub(crate) fn linted(text: &str) -> Linted {
+    with_options(|options| lint(text.as_bytes(), options))
+}
+
+/// The schema and registries that rules about them need.
+fn for_rule(options: &mut LintOptions<'_>, code: &str) {
+    let schema: &[(&str, LabelKind)] = match code {
+        "DL3049" | "DL3051" => &[("maintainer", LabelKind::Text)],
+        "DL3050" => &[("maintainer", LabelKind::Text)],
+        "DL3052" => &[("source", LabelKind::Url)],
+        "DL3053" => &[("created", LabelKind::Time)],
+        "DL3054" => &[("licenses", LabelKind::Licence)],
+        "DL3055" => &[("revision", LabelKind::GitHash)],
+        "DL3056" => &[("version", LabelKind::Version)],
+        "DL3058" => &[("contact", LabelKind::Email)],
+        _ => &[],
+    };
+    options.label_schema = schema.iter().map(|(name, kind)| ((*name).to_owned(), *kind)).collect();
+    options.strict_labels = code == "DL3050";
+    if code == "DL3026" {
+        options.trusted_registries = vec!["docker.io".to_owned()];
+    }
+}
+
+fn names(findings: &[Finding]) -> Vec<&'static str> {
+    findings.iter().map(Finding::name).collect()
+}
+
+#[test]
+fn every_rule_finds_its_bad_example_and_passes_its_good_one() {
+    let mut wrong = Vec::new();
+    for rule in rules().filter(|rule| rule.set != Set::BuildKit) {
+        with_options(|options| {
+            for_rule(options, rule.codes.first().copied().unwrap_or(""));
+            let experimental = format!("# check=experimental={}\n", rule.name);
+            let run = |text: &str| lint(format!("{experimental}{text}").as_bytes(), options);
+            let (bad, good) = (run(rule.bad), run(rule.good));
+            if !names(&bad.findings).contains(&rule.name) {
+                wrong.push(format!("{} misses its bad example: {:?}", rule.name, bad.findings));
+            }
+            if names(&good.findings).contains(&rule.name) {
+                wrong.push(format!("{} finds its good example: {:?}", rule.name, good.findings));
+            }
+            let unread = |linted: &Linted| {
+                linted.findings.iter().any(|one| one.name() == "SyntaxError")
+                    || (linted.findings.iter().any(|one| one.name() == "ShellSyntax")
+                        && rule.name != "ShellSyntax")
+            };
+            if unread(&bad) || unread(&good) {
+                wrong.push(format!("{}: {:?} {:?}", rule.name, bad.findings, good.findings));
+            }
+            if rule.why.is_empty() || rule.description.is_empty() {
+                wrong.push(format!("{} says too little", rule.name));
+            }
+        });
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn names_and_codes_mean_one_rule() {
+    let mut seen = std::collections::BTreeSet::new();
+    for rule in rules() {
+        for name in rule.codes.iter().chain([&rule.name]) {
+            assert!(seen.insert(name.to_ascii_lowercase()), "{name} means two rules");
+            assert_eq!(conex_lint::rule(name).map(|rule| rule.name), Some(rule.name));
+        }
+    }
+    assert!(seen.len() > 150, "{}", seen.len());
+}
+
+#[test]
+fn a_rule_that_says_so_mends_its_bad_example() {
+    let mut wrong = Vec::new();
+    for rule in rules().filter(|rule| rule.fix != Fixable::No) {
+        with_options(|options| {
+            for_rule(options, rule.codes.first().copied().unwrap_or(""));
+            let safety = match rule.fix {
+                Fixable::Safe => Safety::Safe,
+                _ => Safety::Unsafe,
+            };
+            let only = |finding: &Finding| finding.name() == rule.name;
+            let fixed = fix(rule.bad, options, safety, &only);
+            let left = lint(fixed.text.as_bytes(), options);
+            if fixed.count == 0 || names(&left.findings).contains(&rule.name) {
+                wrong.push(format!("{}: {:?}", rule.name, fixed.text));
+            }
+            let again = fix(&fixed.text, options, safety, &only);
+            if again.text != fixed.text {
+                wrong.push(format!("{} twice: {:?} {:?}", rule.name, fixed.text, again.text));
+            }
+        });
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
