@@ -15,6 +15,7 @@ use conex_report::{Diagnostic, LogStream};
 use conex_store::{CacheMount, CacheMountOptions, NewSnapshot};
 use conex_sys::stat::FileKind;
 
+use super::renew::{Ended, Use};
 use super::trees::{Counting, Source, not_found};
 use crate::context::Modes;
 use crate::engine::{Built, Engine, Inputs, layer_error, store_error};
@@ -34,6 +35,8 @@ const DATABASE_SIZE_MAX: u64 = conex_exec::DATABASE_SIZE_MAX as u64;
 struct Held {
     /// By ID.
     caches: Vec<(String, CacheMount)>,
+    /// What they are used with.
+    uses: Vec<Use>,
     /// Folders made for this run.
     scratch: Vec<NewSnapshot>,
     secrets: Vec<Vec<u8>>,
@@ -124,8 +127,13 @@ impl Engine<'_> {
         }
         let new = self.begin()?;
         let mut held = Held::default();
-        let spec = self.container(op, parent, inputs, &new, &mut held)?;
-        let code = self.execute(index, &spec, &held)?;
+        let spec = self.container(index, op, parent, inputs, &new, &mut held)?;
+        let code = self.execute(index, &spec, &held);
+        let ended = if matches!(code, Ok(0)) { Ended::Well } else { Ended::Badly };
+        for usage in &held.uses {
+            self.used(usage, ended)?;
+        }
+        let code = code?;
         if code != 0 {
             if self.options.cancel.is_canceled() {
                 return Err(Error::canceled());
@@ -141,6 +149,7 @@ impl Engine<'_> {
     /// Describes the container of a command.
     fn container(
         &self,
+        index: VertexIndex,
         op: &RunOp,
         parent: &Built,
         inputs: &Inputs<'_>,
@@ -153,7 +162,11 @@ impl Engine<'_> {
             // The layer is digested right afterwards and thrown away after a power cut.
             durability: Durability::Volatile,
         };
-        let rootfs = Rootfs::Overlay(self.overlay(parent, Some(upper)));
+        self.take_caches(op, inputs, held)?;
+        let mut overlay = self.overlay(parent, Some(upper));
+        let below = self.plan.vertices.get(index).and_then(|vertex| vertex.parent);
+        self.renew("", (below, parent), &mut overlay.lower, held)?;
+        let rootfs = Rootfs::Overlay(overlay);
         let mut spec = ContainerSpec::new(rootfs, op.args.clone());
         spec.user = self.resolve_user(&op.user, &self.stack(parent)?)?;
         spec.cwd.clone_from(&op.cwd);
@@ -185,13 +198,32 @@ impl Engine<'_> {
             let target = format!("/dev/pipes/{}", script.name);
             spec.mounts.push(Mount { target, source, access: Access::ReadOnly });
         }
-        self.take_caches(op, inputs, held)?;
         for mount in &op.mounts {
             let mounts = self.mount(mount, inputs, held)?;
             spec.mounts.extend(mounts);
         }
         spec.env = self.environment(op, held);
         Ok(spec)
+    }
+
+    /// Puts what is new to the cache mounts of a step on top of what it sees.
+    fn renew(
+        &self,
+        view: &str,
+        seen: (Option<VertexIndex>, &Built),
+        lower: &mut Vec<HostPath>,
+        held: &mut Held,
+    ) -> Result<(), Error> {
+        if held.caches.is_empty() {
+            return Ok(());
+        }
+        let (usage, layer) = self.renewed(view, seen, &held.caches)?;
+        held.uses.push(usage);
+        if let Some(layer) = layer {
+            lower.insert(0, HostPath::from(layer.path().to_owned()));
+            held.scratch.push(layer);
+        }
+        Ok(())
     }
 
     fn environment(&self, op: &RunOp, held: &Held) -> Vec<String> {
@@ -230,7 +262,7 @@ impl Engine<'_> {
             RunMountKind::Bind(bind) => {
                 let access = if bind.writable { Access::ReadWrite } else { Access::ReadOnly };
                 let tree = tree.unwrap_or(&Tree::Context(None));
-                let source = self.bind(tree, &bind.source, access, inputs, held)?;
+                let source = self.bind((tree, &target), &bind.source, access, inputs, held)?;
                 Some(Mount { target, source, access })
             }
             RunMountKind::Cache(cache) => Self::cache_mount(cache, target, held),
@@ -279,7 +311,7 @@ impl Engine<'_> {
     /// Files of a context or a stage under a path of the container.
     fn bind(
         &self,
-        tree: &Tree,
+        (tree, target): (&Tree, &str),
         path: &str,
         access: Access,
         inputs: &Inputs<'_>,
@@ -299,7 +331,9 @@ impl Engine<'_> {
             }
             (Source::Stack(..), Tree::Vertex(vertex)) => {
                 let built = inputs.get(*vertex);
-                built.layers().into_iter().map(HostPath::from).collect()
+                let mut lower = built.layers().into_iter().map(HostPath::from).collect();
+                self.renew(target, (*vertex, &built), &mut lower, held)?;
+                lower
             }
             (Source::Stack(..), Tree::Context(_)) => Vec::new(),
         };

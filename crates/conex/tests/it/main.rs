@@ -10,6 +10,7 @@ mod build_fetch;
 mod build_language;
 mod build_options;
 mod build_output;
+mod build_renew;
 mod build_run;
 mod build_same;
 mod build_trouble;
