@@ -6,17 +6,18 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use conex_layer::{SnapshotTimes, Stack, WriteOptions};
+use conex_layer::{LayerSummary, SnapshotTimes, Stack, WriteOptions};
 use conex_oci::{ChainId, DiffId, Digest};
 use conex_report::{Event, LogStream, Outcome, VertexId};
 use conex_store::{LayerFacts, NewCacheRecord, NewSnapshot, Snapshot};
 use conex_sys::dir::Dir;
 
+use crate::ahead::Waiting;
 use crate::error::{Error, ErrorKind};
 use crate::graph::{BaseImage, Op, Plan, Tree, UseCache, Vertex, VertexIndex};
 use crate::key::Components;
 use crate::options::BuildOptions;
-use crate::scheduler;
+use crate::scheduler::{self, Known};
 use crate::unpack::UnpackOptions;
 
 /// The root file system that a vertex came to.
@@ -51,18 +52,30 @@ impl Built {
     }
 }
 
+/// A layer that a step wrote, digested.
+pub(crate) struct Written {
+    pub(crate) new: NewSnapshot,
+    diff_id: DiffId,
+    summary: LayerSummary,
+}
+
 /// One run of a plan.
 pub(crate) struct Engine<'e> {
     pub(crate) plan: &'e Plan,
     pub(crate) options: &'e BuildOptions<'e>,
+    pub(crate) waiting: Waiting,
 }
 
 /// Gives the results of a vertex's inputs.
 pub(crate) struct Inputs<'i> {
-    lookup: &'i dyn Fn(usize) -> Option<Built>,
+    lookup: Known<'i, Built>,
 }
 
-impl Inputs<'_> {
+impl<'i> Inputs<'i> {
+    pub(crate) fn new(lookup: Known<'i, Built>) -> Self {
+        Self { lookup }
+    }
+
     /// The result of an input; `None` is an empty root file system.
     pub(crate) fn get(&self, vertex: Option<VertexIndex>) -> Built {
         vertex.and_then(|vertex| (self.lookup)(vertex)).unwrap_or_default()
@@ -78,9 +91,7 @@ impl<'e> Engine<'e> {
             self.tell(Event::Planned { vertex: id(index), name });
         }
         let threads = self.options.parallel.max(1);
-        let built = scheduler::run(&inputs, threads, self.options.cancel, |index, lookup| {
-            self.vertex(index, &Inputs { lookup })
-        })?;
+        let built = scheduler::run(&inputs, threads, self.options.cancel, self)?;
         let served = built.iter().filter(|built| built.cached);
         let served: Vec<Digest> = served.filter_map(|built| built.key.clone()).collect();
         // So that a prune knows what was used last. A full disk is no reason to fail a build that
@@ -98,9 +109,14 @@ impl<'e> Engine<'e> {
         self.tell(Event::Log { vertex: id(index), stream, data });
     }
 
-    fn vertex(&self, index: VertexIndex, inputs: &Inputs<'_>) -> Result<Built, Error> {
+    fn vertex(
+        &self,
+        index: VertexIndex,
+        inputs: &Inputs<'_>,
+        busy: &dyn Fn(),
+    ) -> Result<Built, Error> {
         self.tell(Event::Started { vertex: id(index) });
-        let result = self.find_or_do(index, inputs);
+        let result = self.find_or_do(index, inputs, busy);
         let result = match self.plan.vertices[index].span {
             Some(span) => result.map_err(|error| error.located(span)),
             None => result,
@@ -115,7 +131,12 @@ impl<'e> Engine<'e> {
         result
     }
 
-    fn find_or_do(&self, index: VertexIndex, inputs: &Inputs<'_>) -> Result<Built, Error> {
+    fn find_or_do(
+        &self,
+        index: VertexIndex,
+        inputs: &Inputs<'_>,
+        busy: &dyn Fn(),
+    ) -> Result<Built, Error> {
         let vertex = &self.plan.vertices[index];
         if let Op::Base(base) = &vertex.op {
             return self.base(base);
@@ -158,18 +179,35 @@ impl<'e> Engine<'e> {
             return Ok(built);
         }
         self.options.cancel.check()?;
-        let made = match &vertex.op {
-            Op::Base(_) => None,
-            Op::Run(run) => self.do_run(index, run, &parent, inputs)?,
-            Op::Copy(copy) => self.do_copy(index, copy, &parent, inputs)?,
-            Op::Workdir(workdir) => self.do_workdir(workdir, &parent)?,
-        };
-        let mut built = self.finish(made, parent)?;
+        busy();
+        let mut built = self.make(index, parent, inputs)?;
         built.key = Some(key.clone());
         self.keep(vertex, &key, &built)?;
         let step = (vertex.step_id.to_string(), key, components.to_value());
         self.store().cache_put_components(&[step]).map_err(store_error)?;
         Ok(built)
+    }
+
+    /// Does a vertex for which no earlier result serves.
+    fn make(&self, index: VertexIndex, parent: Built, inputs: &Inputs<'_>) -> Result<Built, Error> {
+        let made = match &self.plan.vertices[index].op {
+            Op::Base(_) => None,
+            Op::Run(run) => self.do_run(index, run, &parent, inputs)?,
+            Op::Copy(copy) => {
+                if let Some(written) = self.take_ahead(index, &parent)? {
+                    if self.options.explain {
+                        let lines = vec!["was copied while earlier steps ran".to_owned()];
+                        self.tell(Event::Explained { vertex: id(index), lines });
+                    }
+                    return self.finish(written, parent);
+                }
+                Some(self.copy_onto(copy, &parent, inputs)?.0)
+            }
+            Op::Workdir(workdir) => self.do_workdir(workdir, &parent)?,
+        };
+        let Some(new) = made else { return Ok(unchanged(parent)) };
+        let written = self.digest_layer(new, &parent)?;
+        self.finish(written, parent)
     }
 
     pub(crate) fn store(&self) -> &'e conex_store::Store {
@@ -267,12 +305,10 @@ impl<'e> Engine<'e> {
         Ok(Stack::new(layers, self.options.form))
     }
 
-    /// Digests the layer that a step wrote, and makes it one of the store.
-    fn finish(&self, made: Option<NewSnapshot>, parent: Built) -> Result<Built, Error> {
-        let unchanged = |parent: Built| Built { added: false, key: None, cached: false, ..parent };
-        let Some(new) = made else { return Ok(unchanged(parent)) };
+    /// Digests the layer that a step wrote on top of another result.
+    pub(crate) fn digest_layer(&self, new: NewSnapshot, parent: &Built) -> Result<Written, Error> {
         let upper = open_layer(&new)?;
-        let lower = self.stack(&parent)?;
+        let lower = self.stack(parent)?;
         let options = WriteOptions {
             mtime_max: self.options.epoch,
             // A container sees here what it will see on any other machine.
@@ -282,24 +318,21 @@ impl<'e> Engine<'e> {
         };
         let (diff_id, summary) =
             conex_layer::diff_id_of(&upper, &lower, &options).map_err(layer_error)?;
+        Ok(Written { new, diff_id, summary })
+    }
+
+    /// Makes a layer one of the store.
+    fn finish(&self, written: Written, parent: Built) -> Result<Built, Error> {
+        let Written { new, diff_id, summary } = written;
         if summary.is_empty() {
             return Ok(unchanged(parent));
         }
-        self.commit(new, &parent, diff_id, summary.tar_size)
-    }
-
-    fn commit(
-        &self,
-        new: NewSnapshot,
-        parent: &Built,
-        diff_id: DiffId,
-        tar_size: u64,
-    ) -> Result<Built, Error> {
-        let facts = LayerFacts { diff_id, tar_size, disk_size: None, form: self.options.form };
-        let parent_snapshot = parent.snapshot.as_deref();
+        let form = self.options.form;
+        let facts = LayerFacts { diff_id, tar_size: summary.tar_size, disk_size: None, form };
+        let below = parent.snapshot.as_deref();
         let lease = self.options.lease;
-        let snapshot = lease.commit_snapshot(new, parent_snapshot, &facts).map_err(store_error)?;
-        Ok(Self::on_top(parent, snapshot, None, false))
+        let snapshot = lease.commit_snapshot(new, below, &facts).map_err(store_error)?;
+        Ok(Self::on_top(&parent, snapshot, None, false))
     }
 
     /// Says why a step hit or missed.
@@ -335,6 +368,25 @@ impl<'e> Engine<'e> {
         self.tell(Event::Explained { vertex: id(index), lines });
         Ok(())
     }
+}
+
+impl scheduler::Work<Built> for Engine<'_> {
+    fn run(&self, index: usize, lookup: Known<'_, Built>, busy: &dyn Fn()) -> Result<Built, Error> {
+        self.vertex(index, &Inputs::new(lookup), busy)
+    }
+
+    fn can_begin(&self, index: usize, is_known: &dyn Fn(usize) -> bool) -> bool {
+        self.can_copy_ahead(index, is_known)
+    }
+
+    fn begin(&self, index: usize, known: Known<'_, Built>) {
+        self.copy_ahead(index, known);
+    }
+}
+
+/// A step that changed nothing.
+fn unchanged(parent: Built) -> Built {
+    Built { added: false, key: None, cached: false, ..parent }
 }
 
 #[derive(Clone, Copy)]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use conex_oci::{Digest, ImageConfig, Platform};
 use conex_store::{ImageRecord, ImageSource, NewImage, NewIndex};
 
+use crate::ahead::Waiting;
 use crate::engine::{Built, Engine, store_error};
 use crate::error::Error;
 use crate::graph::{Plan, Target};
@@ -52,7 +53,7 @@ pub fn build(
     options: &BuildOptions<'_>,
     image: &ImageOptions,
 ) -> Result<Outcome, Error> {
-    let engine = Engine { plan, options };
+    let engine = Engine { plan, options, waiting: Waiting::default() };
     let built = engine.run();
     // What was hashed stays known even if a later step failed.
     let contexts = options.contexts.main.iter().chain(options.contexts.named.values());

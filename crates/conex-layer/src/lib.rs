@@ -13,6 +13,7 @@
 mod apply;
 mod archive;
 mod attributes;
+mod between;
 mod compress;
 mod copy;
 mod diff;
@@ -26,6 +27,7 @@ mod target;
 pub use apply::{ApplyLimits, ApplyOptions, ApplySummary, apply_layer, is_archive, unpack_archive};
 pub use archive::{ArchiveForm, ArchivedImage, ExportedImage, Layout, read_archive, write_archive};
 pub use attributes::Attributes;
+pub use between::fits_above;
 pub use compress::{Decoder, Encoded, Encoder, EncoderOptions, Format, sniff};
 pub use copy::{CopyOptions, CopySummary, Filter, ModeRule, Wanted, copy};
 pub use diff::{

@@ -45,6 +45,7 @@ pub struct Target {
     open_count: usize,
     /// Directories that were copied up and the times they had, while somebody wants to know.
     copied_up: Option<Vec<(PathBuf, Time)>>,
+    followed_link: bool,
 }
 
 /// One directory of the image while it is written to.
@@ -102,6 +103,7 @@ impl Target {
             dirs: BTreeMap::new(),
             open_count: 0,
             copied_up: None,
+            followed_link: false,
         })
     }
 
@@ -118,6 +120,11 @@ impl Target {
     /// The form of the snapshots.
     pub fn form(&self) -> Form {
         self.maker.form
+    }
+
+    /// Whether a symbolic link was on the way to anything so far.
+    pub fn followed_link(&self) -> bool {
+        self.followed_link
     }
 
     fn view(&self) -> View {
@@ -678,6 +685,7 @@ impl Target {
             let is_last = walk.todo.is_empty();
             if stat.kind == FileKind::Symlink && (!is_last || last == LastLink::Follow) {
                 let target = self.read_link(&here, &name)?;
+                self.followed_link = true;
                 walk.links_left =
                     walk.links_left.checked_sub(1).ok_or_else(|| Error::too_many_links(path))?;
                 walk.plan(path, target.as_bytes(), &self.root)?;

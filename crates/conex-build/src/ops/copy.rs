@@ -18,7 +18,7 @@ use super::trees::{Counting, Source, not_found};
 use crate::context::{Context, Depth, Modes, Owners, Selected, select, split_pivot};
 use crate::engine::{Built, Engine, Inputs, layer_error, open_layer, store_error};
 use crate::error::{Error, ErrorKind};
-use crate::graph::{CopyOp, CopySource, Tree, VertexIndex};
+use crate::graph::{CopyOp, CopySource, Tree};
 use crate::key::Components;
 use crate::options::{Fetched, FetchedTree};
 
@@ -176,13 +176,13 @@ impl Engine<'_> {
         Target::new(open_layer(new)?, lower, self.options.form).map_err(layer_error)
     }
 
-    pub(crate) fn do_copy(
+    /// Copies on top of a result; also says whether a symbolic link of the image was followed.
+    pub(crate) fn copy_onto(
         &self,
-        _index: VertexIndex,
         op: &CopyOp,
         parent: &Built,
         inputs: &Inputs<'_>,
-    ) -> Result<Option<NewSnapshot>, Error> {
+    ) -> Result<(NewSnapshot, bool), Error> {
         let stack = self.stack(parent)?;
         let owner = op.chown.as_ref().map(|owner| self.owner(owner, &stack)).transpose()?;
         let new = self.begin()?;
@@ -196,7 +196,7 @@ impl Engine<'_> {
             self.options.cancel.check()?;
             work.source(source, inputs)?;
         }
-        Ok(Some(new))
+        Ok((new, work.target.followed_link()))
     }
 
     /// Who a `--chown` means: names are those of the image.

@@ -4,8 +4,8 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use conex_layer::{Form, LastLink, Replace, Stack, Target, normalize_times};
-use conex_sys::dir::Node;
+use conex_layer::{CopyOptions, Form, LastLink, Replace, Stack, Target, normalize_times};
+use conex_sys::dir::{Dir, Node};
 use proptest::prelude::*;
 
 use crate::support::*;
@@ -208,4 +208,114 @@ fn a_path_of_the_merged_view_is_the_same_by_stack_and_by_target() {
             }
         }
     }
+}
+
+/// Copies on top of layers. Gives the snapshot, unless the copy failed, and whether it followed a
+/// link of them.
+fn copied(source: &Stack, to: &Path, below: &[Dir], upper: Dir, form: Form) -> Option<bool> {
+    let mut over = target(upper.clone(), below, form);
+    let options =
+        CopyOptions { owner: Some((0, 0)), mtime_max: Some(2000), ..CopyOptions::keep(2) };
+    conex_layer::copy(source, Path::new(""), &mut over, to, &options).ok()?;
+    normalize_times(&upper, 2000).unwrap();
+    Some(over.followed_link())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 120, ..ProptestConfig::default() })]
+
+    /// What was copied ahead and fits is what a copy in its turn would have been.
+    #[test]
+    fn a_copy_that_fits_above_later_layers_is_the_copy_that_would_have_been_made_there(
+        source in prop::collection::vec(change(), 1..12),
+        base in prop::collection::vec(change(), 0..12),
+        later in prop::collection::vec(prop::collection::vec(change(), 0..6), 1..3),
+        to in 0..60_usize,
+    ) {
+        for form in forms() {
+            let scratch = Scratch::new();
+            let from = scratch.dir("source");
+            let mut making = target(from.clone(), &[], form);
+            source.iter().for_each(|change| make(&mut making, change));
+            let source = Stack::new(vec![from], form);
+            let below = scratch.dir("below");
+            let mut making = target(below.clone(), &[], form);
+            base.iter().for_each(|change| make(&mut making, change));
+            normalize_times(&below, 2000).unwrap();
+            let mut layers = vec![below.clone()];
+            for (at, changes) in later.iter().enumerate() {
+                let dir = scratch.dir(&format!("later{at}"));
+                let mut making = target(dir.clone(), &layers, form);
+                changes.iter().for_each(|change| make(&mut making, change));
+                normalize_times(&dir, 2000).unwrap();
+                layers.insert(0, dir);
+            }
+            let ahead = scratch.dir("ahead");
+            let to = path(to);
+            let only = std::slice::from_ref(&below);
+            let Some(false) = copied(&source, &to, only, ahead.clone(), form) else { continue };
+            let between = &layers[..later.len()];
+            let lower = Stack::new(only.to_vec(), form);
+            if !conex_layer::fits_above(&ahead, &lower, between, form, 2000).unwrap() {
+                continue;
+            }
+            let in_turn = scratch.dir("in-turn");
+            prop_assert!(copied(&source, &to, &layers, in_turn.clone(), form).is_some());
+            let (taken, _) = tar_of(&ahead, only, form);
+            let (wanted, _) = tar_of(&in_turn, &layers, form);
+            prop_assert_eq!(listing(&taken), listing(&wanted));
+            prop_assert!(taken == wanted);
+            let shown = |top: Dir| {
+                let mut all = vec![top];
+                all.extend(layers.iter().cloned());
+                seen(&Stack::new(all, form))
+            };
+            prop_assert_eq!(shown(ahead), shown(in_turn));
+        }
+    }
+}
+
+#[test]
+fn a_copy_fits_above_layers_that_touch_nothing_of_it() {
+    // What the layer in between does, and whether a copy of `app/src/f` may stay.
+    type Case = (&'static str, fn(&mut Target), bool);
+    let cases: [Case; 9] = [
+        ("nothing", |_| (), true),
+        ("elsewhere", |layer| drop(layer.file("usr/x", "1")), true),
+        ("beside", |layer| drop(layer.file("app/node_modules/x", "1")), true),
+        ("a directory with the same attributes", |layer| put_dir(layer, "app/src", 0o755), true),
+        ("the same file", |layer| drop(layer.file("app/src/f", "1")), false),
+        ("a link on the way", |layer| drop(layer.gone("app").link("app", "usr")), false),
+        ("removed on the way", |layer| drop(layer.gone("app")), false),
+        ("other attributes", |layer| put_dir(layer, "app", 0o700), false),
+        ("other attributes of what is new", |layer| put_dir(layer, "app/src", 0o700), false),
+    ];
+    for form in forms() {
+        for (name, change, fits) in cases {
+            let scratch = Scratch::new();
+            let (from, below) = (scratch.dir("source"), scratch.dir("below"));
+            let mut making = target(from.clone(), &[], form);
+            put_dir(&mut making, "src", 0o755);
+            making.file("src/f", "f");
+            let mut base = target(below.clone(), &[], form);
+            put_dir(&mut base, "app", 0o755);
+            put_dir(&mut base, "usr", 0o755);
+            normalize_times(&below, 2000).unwrap();
+            let later = scratch.dir("later");
+            change(&mut target(later.clone(), std::slice::from_ref(&below), form));
+            normalize_times(&later, 2000).unwrap();
+            let ahead = scratch.dir("ahead");
+            let only = std::slice::from_ref(&below);
+            let source = Stack::new(vec![from], form);
+            copied(&source, Path::new("app"), only, ahead.clone(), form).unwrap();
+            let lower = Stack::new(only.to_vec(), form);
+            let told = conex_layer::fits_above(&ahead, &lower, &[later], form, 2000).unwrap();
+            assert_eq!(told, fits, "{name}");
+        }
+    }
+}
+
+/// Puts a directory that is newer than layers tell.
+fn put_dir(target: &mut Target, path: &str, mode: u32) {
+    target.put_dir(Path::new(path), &attributes(mode, 0, 0, 3000), Replace::Anything).unwrap();
 }

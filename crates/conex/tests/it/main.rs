@@ -4,6 +4,7 @@
 // Helpers of tests, outside of `#[test]` functions; tests that are skipped say so.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
+mod build_ahead;
 mod build_cache;
 mod build_copy;
 mod build_fetch;
