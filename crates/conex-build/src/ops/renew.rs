@@ -271,8 +271,7 @@ impl Comparison {
                     Err(_) => true,
                 })
             };
-            let is_of_base =
-                matches!(find(&self.base, &folder), Some(found) if found.stat.is_dir());
+            let is_of_base = find(&self.base, &folder).is_some_and(|was| was.stat.is_dir());
             if !is_of_base && (novelty == Novelty::Sure || has_other_names()) {
                 changed.extend(find(&self.now, &folder));
             }
@@ -284,7 +283,7 @@ impl Comparison {
 
     /// What is known of a folder's content; none if nothing in it can differ.
     fn novelty(&self, folder: &Path, above: Novelty) -> Option<Novelty> {
-        let was_folder = |before: &Stack| matches!(find(before, folder), Some(found) if found.stat.kind == FileKind::Dir);
+        let was_folder = |before: &Stack| find(before, folder).is_some_and(|was| was.stat.is_dir());
         if above == Novelty::Sure || !self.before.iter().all(was_folder) {
             return Some(Novelty::Sure);
         }

@@ -600,4 +600,31 @@ fn a_stage_that_is_not_there_is_suggested() {
 fn a_base_that_is_not_there_is_named() {
     let sandbox = Sandbox::new();
     check(&sandbox, &[case("missing base", "FROM localhost:1/nosuch:1\n", Fails(&["nosuch"]))]);
+    sandbox.built("FROM scratch\nENV A=1\n", &["-t", "localhost:1/tools/python:3"]);
+    for (name, near) in [
+        ("localhost:1/tools/pyhton:3", "did you mean `localhost:1/tools/python`"),
+        ("localhost:1/tools/python:4", "did you mean `localhost:1/tools/python:3`"),
+    ] {
+        let ended = sandbox.build(&format!("FROM {name}\n"), &[]);
+        assert_eq!(ended.code, 1, "{}", ended.err);
+        assert!(ended.err.contains(name) && ended.err.contains(near), "{}", ended.err);
+    }
+}
+
+#[test]
+fn a_base_for_another_platform_is_said() {
+    let sandbox = Sandbox::new();
+    sandbox.write("context/f", "x");
+    let file = "FROM scratch\nCOPY f /\nENV KNOWN=1\n";
+    sandbox.built(file, &["--platform", "linux/s390x", "-t", "foreign"]);
+    let file = "FROM foreign\nLABEL a=$KNOWN\nCOPY f /g\n";
+    let shown = sandbox.built(file, &["--platform", "linux/amd64"]);
+    let said = "Base image foreign was pulled with platform \"linux/s390x\", \
+        expected \"linux/amd64\" for current build";
+    assert!(shown.contains("-:1") && shown.contains(said), "{shown}");
+    // What the base sets is known to the other rules.
+    assert!(!shown.contains("UndefinedVar"), "{shown}");
+    let skip = format!("# check=skip=InvalidBaseImagePlatform\n{file}");
+    assert!(!sandbox.built(&skip, &["--platform", "linux/amd64"]).contains("warning"));
+    assert!(!sandbox.built(file, &["--platform", "linux/s390x"]).contains("warning"));
 }

@@ -69,7 +69,7 @@ impl BaseImages<'_> {
                 reference.familiar()
             );
             let wrapped = Error::new(ErrorKind::NotFound, message).caused_by(error);
-            match hint {
+            match self.near(&reference).or(hint) {
                 Some(hint) => wrapped.with_hint(hint),
                 None => wrapped.with_hint(
                     "`conex images` lists what is there; `conex load`, `conex import` and \
@@ -77,6 +77,24 @@ impl BaseImages<'_> {
                 ),
             }
         })
+    }
+
+    /// An image of the store whose name looks like the one that was asked for.
+    fn near(&self, reference: &Reference) -> Option<String> {
+        // For a hint; what cannot be listed gives none.
+        let images = self.lease.store().images().ok()?;
+        let tags: Vec<&Reference> = images.iter().flat_map(|image| &image.tags).collect();
+        let other_tag = tags.iter().find(|tag| tag.name() == reference.name());
+        let near = match other_tag {
+            Some(tag) => tag.familiar(),
+            None => {
+                let names: Vec<String> = tags.iter().map(|tag| tag.familiar_name()).collect();
+                let name = reference.familiar_name();
+                let near = conex_report::did_you_mean(&name, names.iter().map(String::as_str))?;
+                near.to_owned()
+            }
+        };
+        Some(format!("did you mean `{near}`, which is in the store?"))
     }
 
     fn unpacked(
