@@ -112,7 +112,42 @@ pub struct Follower {
     offset: u64,
 }
 
+/// One attempt to fetch a blob.
+#[derive(Debug)]
+pub struct Coming {
+    arrivals: Arc<Arrivals>,
+    blob: Digest,
+    file: Arc<File>,
+}
+
+impl Coming {
+    /// Waits until the attempt ends. Whether its bytes are those of the blob.
+    pub fn is_right(&self) -> bool {
+        let mut state = self.arrivals.lock();
+        loop {
+            match state.blobs.get(&self.blob) {
+                Some(Arrival::There) => return true,
+                Some(Arrival::Coming(file, _)) if Arc::ptr_eq(file, &self.file) => {}
+                _ => return false,
+            }
+            if state.is_over {
+                return false;
+            }
+            state = self.arrivals.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
 impl Follower {
+    /// The attempt that it follows.
+    pub fn coming(&self) -> Coming {
+        Coming {
+            arrivals: Arc::clone(&self.arrivals),
+            blob: self.blob.digest.clone(),
+            file: Arc::clone(&self.file),
+        }
+    }
+
     /// Waits until there are bytes behind the offset; gives how many.
     fn ready(&self) -> io::Result<u64> {
         let mut state = self.arrivals.lock();

@@ -120,10 +120,12 @@ impl Unpacking<'_> {
                     return self.layer(parent, &mut body, diff_id).map(Some);
                 }
                 Some(Found::Coming(follower)) => {
-                    let mut body = Noting { inner: told.watch(follower), broke: false };
+                    let coming = follower.coming();
+                    let mut body = told.watch(follower);
                     match self.layer(parent, &mut body, diff_id) {
-                        // It did not come whole: perhaps it is fetched anew.
-                        Err(_) if body.broke => {}
+                        // Bytes that turn out to be false say nothing of the layer: perhaps it is
+                        // fetched anew.
+                        Err(_) if !coming.is_right() => {}
                         done => return done.map(Some),
                     }
                 }
@@ -213,20 +215,6 @@ impl<R: Read> Read for Watched<'_, R> {
             });
         }
         Ok(count)
-    }
-}
-
-/// Remembers that the input failed, whatever error comes of it above.
-struct Noting<R> {
-    inner: R,
-    broke: bool,
-}
-
-impl<R: Read> Read for Noting<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(buffer);
-        self.broke |= read.is_err();
-        read
     }
 }
 

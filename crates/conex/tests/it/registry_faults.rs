@@ -1,0 +1,152 @@
+//! Transfers that are broken, killed and lied to, through the program itself.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use crate::registry_peer::Registry;
+use crate::registry_wire::{Way, Wire};
+use crate::sandbox::Sandbox;
+
+/// Size of the layer, in MB. `CONEX_TEST_LAYER_MB` makes it another, to measure.
+fn layer_mb() -> usize {
+    let text = std::env::var("CONEX_TEST_LAYER_MB").unwrap_or_default();
+    text.parse().unwrap_or(40)
+}
+
+/// A store with the image `big`, of one layer that does not compress.
+fn with_big() -> Option<(Sandbox, u64)> {
+    let sandbox = Sandbox::with_base()?;
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut bytes = Vec::with_capacity(layer_mb() << 20);
+    while bytes.len() < layer_mb() << 20 {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    sandbox.write("context/big", &bytes);
+    sandbox.built("FROM scratch\nCOPY big /big\n", &["-t", "big"]);
+    Some((sandbox, bytes.len() as u64))
+}
+
+/// Bytes of partial blobs in a store.
+fn kept(sandbox: &Sandbox) -> u64 {
+    let Ok(entries) = fs::read_dir(sandbox.at("store/partial")) else { return 0 };
+    entries.map(|entry| entry.unwrap().metadata().map_or(0, |meta| meta.len())).sum()
+}
+
+fn wait_for(what: &str, is_so: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < Duration::from_secs(60), "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// At most two percent more than needed, and what the requests themselves take.
+fn assert_few_extra(what: &str, moved: u64, size: u64) {
+    eprintln!("{what}: {moved} bytes for {size} ({:.3} %)", 100.0 * moved as f64 / size as f64);
+    assert!(moved < size + size / 50 + 500_000, "{what}: {moved} for {size}");
+}
+
+#[test]
+fn a_pull_through_many_resets_fetches_nothing_twice() {
+    let Some((sandbox, size)) = with_big() else { return };
+    let Some(registry) = Registry::start(&sandbox, "") else { return };
+    sandbox.ok(&["push", "big", &registry.name("big:1")]);
+    let wire = Wire::to(&registry.address);
+    let elsewhere = Sandbox::new();
+    let resets = if layer_mb() >= 400 { 20 } else { 6 };
+    wire.break_after(Way::Down, size / (resets as u64 + 2), resets);
+    elsewhere.ok(&["pull", &wire.name("big:1")]);
+    assert_eq!(wire.breaks_left(), 0, "all of them happened");
+    assert_few_extra("pull", wire.count(Way::Down), size);
+    assert_eq!(elsewhere.id(&wire.name("big:1")), sandbox.id("big"));
+}
+
+#[test]
+fn a_push_through_resets_arrives() {
+    let Some((sandbox, size)) = with_big() else { return };
+    let Some(registry) = Registry::start(&sandbox, "") else { return };
+    let wire = Wire::to(&registry.address);
+    // Debian's registry forgets an upload whose request breaks: all of it is sent again.
+    wire.break_after(Way::Up, size / 5, 3);
+    sandbox.ok(&["push", "big", &wire.name("big:1")]);
+    assert_eq!(wire.breaks_left(), 0, "all of them happened");
+    assert!(wire.count(Way::Up) < 2 * size);
+    let elsewhere = Sandbox::new();
+    elsewhere.ok(&["pull", &registry.name("big:1")]);
+    assert_eq!(elsewhere.id(&registry.name("big:1")), sandbox.id("big"));
+}
+
+#[test]
+fn a_killed_pull_goes_on_where_it_ended() {
+    let Some((sandbox, size)) = with_big() else { return };
+    let Some(registry) = Registry::start(&sandbox, "") else { return };
+    sandbox.ok(&["push", "big", &registry.name("big:1")]);
+    let wire = Wire::to(&registry.address);
+    let elsewhere = Sandbox::new();
+    let name = wire.name("big:1");
+    let mut fetched = 0;
+    for part in [1, 2] {
+        let mut pull = elsewhere.command(&["pull", &name]).spawn().unwrap();
+        wait_for("some bytes", || kept(&elsewhere) > part * size / 3);
+        wire.stall(true);
+        pull.kill().unwrap();
+        pull.wait().unwrap();
+        wire.stall(false);
+        fetched += wire.take_count(Way::Down);
+        assert!(kept(&elsewhere) >= part * size / 3, "what was fetched is kept");
+    }
+    elsewhere.ok(&["pull", &name]);
+    // What was in the sockets when the process died is lost.
+    let extra = 12_000_000;
+    fetched += wire.take_count(Way::Down);
+    assert!(fetched < size + extra, "{fetched} for {size}");
+    assert_eq!(elsewhere.id(&name), sandbox.id("big"));
+    assert_eq!(kept(&elsewhere), 0);
+    let sound = elsewhere.ok(&["system", "check"]);
+    assert!(sound.starts_with("the store is sound"), "{sound}");
+}
+
+#[test]
+fn a_push_survives_a_restart_of_the_registry() {
+    let Some((sandbox, size)) = with_big() else { return };
+    let Some(mut registry) = Registry::start(&sandbox, "") else { return };
+    let wire = Wire::to(&registry.address);
+    let name = wire.name("big:1");
+    let push = sandbox.command(&["push", "-q", "big", &name]).spawn().unwrap();
+    wait_for("some bytes", || wire.count(Way::Up) > size / 2);
+    registry.restart();
+    let ended = push.wait_with_output().unwrap();
+    assert!(ended.status.success(), "{ended:?}");
+    // A killed registry may have lost what it had not written.
+    let sent = wire.count(Way::Up);
+    assert!(sent < 2 * size, "{sent} for {size}");
+    let elsewhere = Sandbox::new();
+    elsewhere.ok(&["pull", &registry.name("big:1")]);
+}
+
+#[test]
+fn partial_bytes_that_are_false_are_fetched_again() {
+    let Some((sandbox, size)) = with_big() else { return };
+    let Some(registry) = Registry::start(&sandbox, "") else { return };
+    let name = registry.name("big:1");
+    sandbox.ok(&["push", "big", &name]);
+    let manifest = sandbox.ok(&["manifest", "inspect", "--raw", &name]);
+    let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+    let digest = manifest["layers"][0]["digest"].as_str().unwrap();
+    let elsewhere = Sandbox::new();
+    // Any use makes the store.
+    elsewhere.ok(&["images"]);
+    let file = format!("store/partial/{}", digest.replace(':', "-"));
+    elsewhere.write(&file, vec![7; 5 << 20]);
+    elsewhere.ok(&["pull", &name]);
+    assert_eq!(elsewhere.id(&name), sandbox.id("big"));
+    // One that has more bytes than the blob.
+    let third = Sandbox::new();
+    third.ok(&["images"]);
+    third.write(&file, vec![7; usize::try_from(size).unwrap() + (1 << 20)]);
+    third.ok(&["pull", &name]);
+    assert_eq!(kept(&third), 0);
+}
