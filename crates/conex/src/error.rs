@@ -150,6 +150,7 @@ from_library!(
     conex_exec::Error,
     conex_layer::Error,
     conex_remote::Error,
+    conex_registry::Error,
     conex_term::Error,
     conex_elf::Error
 );

@@ -28,6 +28,7 @@ mod man;
 mod manifest;
 mod pull;
 mod push;
+mod registry;
 mod remote_removal;
 mod removal;
 mod rmi;
@@ -70,6 +71,7 @@ pub enum Command {
     Manifest(manifest::Args),
     Pull(pull::Args),
     Push(push::Args),
+    Registry(registry::Args),
     Rmi(rmi::Args),
     Run(Box<run::Args>),
     Save(save::Args),
@@ -113,6 +115,7 @@ pub fn run(session: &Session, command: Command) -> Result<()> {
         Command::Load(args) => load::run(session, args),
         Command::Pull(args) => pull::run(session, args),
         Command::Push(args) => push::run(session, args),
+        Command::Registry(args) => registry::run(session, args),
         Command::Save(args) => save::run(session, args),
         Command::Login(args) => login::login(session, args),
         Command::Logout(args) => login::logout(session, args),

@@ -1,0 +1,260 @@
+//! Who may do what: names and passwords from a file as `htpasswd -B` writes it, and what those
+//! may who give none.
+//!
+//! Invariant: the answer to wrong or missing credentials depends on nothing but them, and comes
+//! before anything else is looked at, so that it tells nothing about what is here.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use base64::Engine as _;
+use http::header::{self, HeaderMap};
+use http::{Method, StatusCode};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::Semaphore;
+
+use crate::answer::{Code, Refusal};
+use crate::blobs::random;
+use crate::error::{Error, Result};
+
+/// Largest password file.
+const FILE_SIZE_MAX: u64 = 16 << 20;
+
+/// How long a password that was right needs no second look: bcrypt takes 50 ms and more.
+const CACHE_FOR: Duration = Duration::from_secs(60);
+
+/// Most passwords that are remembered.
+const CACHE_COUNT_MAX: usize = 10_000;
+
+/// How often the file is looked at for changes, at the most.
+const RELOAD_EVERY: Duration = Duration::from_secs(1);
+
+/// Passwords that are checked at once: more would only take the processor from who is let in.
+const CHECK_COUNT_MAX: usize = 2;
+
+/// Checked where the file has no hash at all.
+const NOBODY: &str = "$2y$05$abcdefghijklmnopqrstuuN0.kBGWqXyMbq2qbrEdS7FKN1hH3i2e";
+
+/// What those may who give no credentials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Anonymous {
+    /// Nothing.
+    None,
+    /// Fetch and list.
+    Pull,
+    /// Everything.
+    Full,
+}
+
+/// Who may do what.
+pub(crate) struct Access {
+    users: Option<Users>,
+    anonymous: Anonymous,
+}
+
+struct Users {
+    path: PathBuf,
+    file: Mutex<Loaded>,
+    /// When a name and its password were right; by a digest that is worth nothing elsewhere.
+    right: Mutex<HashMap<[u8; 32], Instant>>,
+    salt: [u8; 32],
+    checks: Semaphore,
+}
+
+struct Loaded {
+    hashes: Arc<HashMap<String, String>>,
+    modified: Option<SystemTime>,
+    looked: Instant,
+}
+
+impl Access {
+    /// Reads the password file, if there is one.
+    pub(crate) fn new(users: Option<&Path>, anonymous: Anonymous) -> Result<Self> {
+        let users = users.map(Users::open).transpose()?;
+        Ok(Self { users, anonymous })
+    }
+
+    /// Lets a request in: gives the user's name, or none if it may come without.
+    pub(crate) async fn admit(
+        &self,
+        method: &Method,
+        headers: &HeaderMap,
+    ) -> std::result::Result<Option<String>, Refusal> {
+        if let (Some(users), Some(given)) = (&self.users, headers.get(header::AUTHORIZATION)) {
+            // Wrong credentials are wrong even for what may be done without.
+            let pair = given.to_str().ok().and_then(basic);
+            return match pair {
+                Some((name, password)) if users.check(&name, &password).await? => Ok(Some(name)),
+                _ => Err(refused()),
+            };
+        }
+        let is_pull = method == Method::GET || method == Method::HEAD;
+        match self.anonymous {
+            Anonymous::Full => Ok(None),
+            Anonymous::Pull if is_pull => Ok(None),
+            _ => Err(refused()),
+        }
+    }
+}
+
+fn refused() -> Refusal {
+    Refusal::new(StatusCode::UNAUTHORIZED, Code::Unauthorized, "log in first")
+        .with(header::WWW_AUTHENTICATE, "Basic realm=\"conex registry\", charset=\"UTF-8\"")
+}
+
+/// Name and password of an `Authorization` header.
+fn basic(header: &str) -> Option<(String, String)> {
+    let (scheme, encoded) = header.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let bytes = base64::engine::general_purpose::STANDARD.decode(encoded.trim()).ok()?;
+    let text = String::from_utf8(bytes).ok()?;
+    let (name, password) = text.split_once(':')?;
+    Some((name.to_owned(), password.to_owned()))
+}
+
+impl Users {
+    fn open(path: &Path) -> Result<Self> {
+        let (hashes, modified) = load(path)?;
+        Ok(Self {
+            path: path.to_owned(),
+            file: Mutex::new(Loaded { hashes: Arc::new(hashes), modified, looked: Instant::now() }),
+            right: Mutex::default(),
+            salt: random::<32>()?,
+            checks: Semaphore::new(CHECK_COUNT_MAX),
+        })
+    }
+
+    /// The names and their hashes, read again when the file changed.
+    fn hashes(&self) -> Arc<HashMap<String, String>> {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        if file.looked.elapsed() >= RELOAD_EVERY {
+            file.looked = Instant::now();
+            let modified = fs::metadata(&self.path).and_then(|metadata| metadata.modified()).ok();
+            // A file that is being replaced or is damaged leaves all as it was.
+            if modified.is_some()
+                && modified != file.modified
+                && let Ok((hashes, modified)) = load(&self.path)
+            {
+                file.hashes = Arc::new(hashes);
+                file.modified = modified;
+            }
+        }
+        file.hashes.clone()
+    }
+
+    async fn check(&self, name: &str, password: &str) -> std::result::Result<bool, Refusal> {
+        let hashes = self.hashes();
+        let known = hashes.get(name);
+        // For an unknown name another's is checked, so that it takes as long.
+        let other = || hashes.values().next().map_or(NOBODY, String::as_str);
+        let hash = known.map_or_else(other, String::as_str).to_owned();
+        let key: [u8; 32] = Sha256::new()
+            .chain_update(self.salt)
+            .chain_update((name.len() as u64).to_le_bytes())
+            .chain_update(name)
+            .chain_update(password)
+            .chain_update(&hash)
+            .finalize()
+            .into();
+        if known.is_some() && self.is_remembered(&key) {
+            return Ok(true);
+        }
+        // The semaphore is never closed.
+        let _turn = self.checks.acquire().await;
+        if known.is_some() && self.is_remembered(&key) {
+            return Ok(true);
+        }
+        let password = password.to_owned();
+        let verified = tokio::task::spawn_blocking(move || bcrypt::verify(password, &hash)).await;
+        let is_right = known.is_some() && matches!(verified, Ok(Ok(true)));
+        if is_right {
+            let mut right = self.right.lock().unwrap_or_else(PoisonError::into_inner);
+            if right.len() >= CACHE_COUNT_MAX {
+                right.retain(|_, since| since.elapsed() < CACHE_FOR);
+            }
+            if right.len() < CACHE_COUNT_MAX {
+                right.insert(key, Instant::now());
+            }
+        }
+        Ok(is_right)
+    }
+
+    fn is_remembered(&self, key: &[u8; 32]) -> bool {
+        let right = self.right.lock().unwrap_or_else(PoisonError::into_inner);
+        right.get(key).is_some_and(|since| since.elapsed() < CACHE_FOR)
+    }
+}
+
+type Hashes = (HashMap<String, String>, Option<SystemTime>);
+
+fn load(path: &Path) -> Result<Hashes> {
+    let act = |source| Error::io("read the password file", path, source);
+    let metadata = fs::metadata(path).map_err(act)?;
+    if metadata.len() > FILE_SIZE_MAX {
+        return Err(Error::invalid(format!(
+            "`{}` is too big to be a password file",
+            path.display()
+        )));
+    }
+    let text = fs::read_to_string(path).map_err(act)?;
+    let hashes = parse(&text).map_err(|line| {
+        let message = format!(
+            "line {line} of the password file `{}` is not a name and a bcrypt hash",
+            path.display()
+        );
+        Error::invalid(message).with_hint("write it with `htpasswd -B`")
+    })?;
+    Ok((hashes, metadata.modified().ok()))
+}
+
+/// Reads lines `name:hash`; the error is the number of the first wrong one.
+fn parse(text: &str) -> std::result::Result<HashMap<String, String>, usize> {
+    let mut hashes = HashMap::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let (name, hash) = line.split_once(':').ok_or(number)?;
+        let is_bcrypt = ["$2y$", "$2b$", "$2a$"].iter().any(|kind| hash.starts_with(kind));
+        if name.is_empty() || !is_bcrypt || hash.len() != 60 {
+            return Err(number);
+        }
+        hashes.insert(name.to_owned(), hash.to_owned());
+    }
+    Ok(hashes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_bcrypt_lines_are_taken() {
+        let good = format!("# people\n\nana:{NOBODY}\n");
+        assert_eq!(parse(&good).unwrap().keys().collect::<Vec<_>>(), ["ana"]);
+        for (text, line) in [("ana", 1), ("\nana:secret", 2), (":x", 1), ("a:{SHA}abc", 1)] {
+            assert_eq!(parse(text), Err(line), "{text}");
+        }
+    }
+
+    #[test]
+    fn credentials_are_read() {
+        let header = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+        let given = |text: &str| basic(&format!("Basic {}", header(text)));
+        assert_eq!(given("a:b:c"), Some(("a".to_owned(), "b:c".to_owned())));
+        assert_eq!(given("ab"), None);
+        assert_eq!(basic("Bearer abc"), None);
+        assert_eq!(basic("Basic ???"), None);
+    }
+
+    #[test]
+    fn nobody_has_a_hash_that_takes_as_long_as_others() {
+        assert!(matches!(bcrypt::verify("x", NOBODY), Ok(false)));
+    }
+}

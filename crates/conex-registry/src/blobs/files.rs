@@ -1,0 +1,388 @@
+//! Objects as files: `blobs/sha256/ab/<digest>.<upload>`, and uploads beside them.
+//!
+//! An upload becomes an object by a rename, so nothing is copied or read again. The rename comes
+//! before the sync: a file without a row is nothing yet, and one wait for the disk then makes both
+//! the bytes and the name durable.
+
+use std::fs::{self, File};
+use std::io::{self, IoSlice, Read as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use conex_oci::{Algorithm, Digest};
+
+use super::hash::Hash;
+use super::{Blobs, Finished, Object, Upload, UploadId};
+use crate::error::{Error, Result};
+use crate::meta::Durability;
+use crate::name::Name;
+use crate::time::Moment;
+
+/// How many bytes may wait for the disk before they are sent there in the background: few, so that
+/// little is left to wait for at the end.
+const FLUSH_BYTES: u64 = 16 << 20;
+
+/// How many bytes may wait for the disk at all.
+const UNFLUSHED_MAX: u64 = 64 << 20;
+
+/// How many bytes an upload grows between two notes of how far it is.
+const NOTE_BYTES: u64 = 8 << 20;
+
+/// How much is read at a time when an upload must be read again.
+const READ_BYTES: usize = 256 << 10;
+
+/// Objects as files in a folder.
+pub(crate) struct FileBlobs {
+    blobs: PathBuf,
+    uploads: PathBuf,
+    durability: Durability,
+    /// Folders that are known to be there.
+    folders: Mutex<std::collections::HashSet<PathBuf>>,
+}
+
+impl FileBlobs {
+    /// Objects below a folder.
+    pub(crate) fn open(data: &Path, durability: Durability) -> Result<Self> {
+        let (blobs, uploads) = (data.join("blobs"), data.join("uploads"));
+        for folder in [&blobs, &uploads] {
+            fs::create_dir_all(folder).map_err(|source| Error::io("create", folder, source))?;
+        }
+        let synced = Self { blobs, uploads, durability, folders: Mutex::default() };
+        synced.sync_folder(data)?;
+        Ok(synced)
+    }
+
+    fn upload_path(&self, of: &Name, id: &UploadId, algorithm: Algorithm) -> PathBuf {
+        // An upload is found only in its repository.
+        let repository = Digest::of(of.as_str().as_bytes());
+        let name = format!("{}.{}.{}", id.as_str(), algorithm.name(), repository.short());
+        self.uploads.join(name)
+    }
+
+    /// The file of an upload.
+    fn find(&self, of: &Name, id: &UploadId) -> Result<Option<(PathBuf, Algorithm)>> {
+        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+            let path = self.upload_path(of, id, algorithm);
+            if path.try_exists().map_err(|source| Error::io("look at", &path, source))? {
+                return Ok(Some((path, algorithm)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn sync_folder(&self, path: &Path) -> Result<()> {
+        if self.durability == Durability::Unsynced {
+            return Ok(());
+        }
+        File::open(path)
+            .and_then(|folder| folder.sync_all())
+            .map_err(|source| Error::io("sync", path, source))
+    }
+
+    /// Makes the folder of an object, durable.
+    fn folder(&self, digest: &Digest) -> Result<PathBuf> {
+        let parent = self.blobs.join(digest.algorithm().name());
+        let path = parent.join(&digest.hex()[..2]);
+        let known = |path: &PathBuf| {
+            self.folders.lock().unwrap_or_else(std::sync::PoisonError::into_inner).contains(path)
+        };
+        if known(&path) {
+            return Ok(path);
+        }
+        for (folder, above) in [(&parent, &self.blobs), (&path, &parent)] {
+            match fs::create_dir(folder) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(source) => return Err(Error::io("create", folder, source)),
+            }
+            self.sync_folder(above)?;
+        }
+        let mut folders = self.folders.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        folders.insert(path.clone());
+        Ok(path)
+    }
+
+    /// The digest of an object's bytes.
+    pub(crate) fn digest(&self, object: &Object, algorithm: Algorithm) -> Result<Option<Digest>> {
+        let Some(path) = object.path().map(|path| self.blobs.join(path)) else { return Ok(None) };
+        let mut file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(Error::io("open", &path, source)),
+        };
+        let mut hash = Hash::new(algorithm);
+        read_into(&mut file, &mut hash).map_err(|source| Error::io("read", &path, source))?;
+        Ok(Some(hash.finish()))
+    }
+}
+
+fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+    let act = |source| Error::io("read", folder, source);
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+        {
+            return Ok(Vec::new());
+        }
+        Err(source) => return Err(act(source)),
+    };
+    entries.map(|entry| entry.map(|entry| entry.path()).map_err(act)).collect()
+}
+
+/// Reads a file to its end; gives how many bytes that were.
+fn read_into(file: &mut File, hash: &mut Hash) -> io::Result<u64> {
+    let mut buffer = vec![0; READ_BYTES];
+    let mut size = 0;
+    loop {
+        let count = file.read(&mut buffer)?;
+        if count == 0 {
+            return Ok(size);
+        }
+        hash.update(&buffer[..count]);
+        size += count as u64;
+    }
+}
+
+fn note_path(upload: &Path) -> PathBuf {
+    upload.with_extension("state")
+}
+
+fn remove(path: &Path) -> Result<bool> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(Error::io("remove", path, source)),
+    }
+}
+
+impl Blobs for std::sync::Arc<FileBlobs> {
+    fn begin(&self, of: &Name, id: &UploadId, algorithm: Algorithm) -> Result<()> {
+        let path = self.upload_path(of, id, algorithm);
+        File::create_new(&path).map(|_| ()).map_err(|source| Error::io("create", &path, source))
+    }
+
+    fn uploaded(&self, of: &Name, id: &UploadId) -> Result<Option<u64>> {
+        let Some((path, _)) = self.find(of, id)? else { return Ok(None) };
+        match fs::metadata(&path) {
+            Ok(metadata) => Ok(Some(metadata.len())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(Error::io("look at", &path, source)),
+        }
+    }
+
+    fn resume(&self, of: &Name, id: &UploadId) -> Result<Option<Box<dyn Upload>>> {
+        let Some((path, algorithm)) = self.find(of, id)? else { return Ok(None) };
+        let opened = File::options().read(true).write(true).open(&path);
+        let mut file = match opened {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(Error::io("open", &path, source)),
+        };
+        let act = |source| Error::io("read", &path, source);
+        let size = file.metadata().map_err(act)?.len();
+        let noted = fs::read(note_path(&path))
+            .ok()
+            .and_then(|note| Hash::restore(algorithm, &note))
+            .filter(|(_, noted)| *noted <= size);
+        let (mut hash, noted) = noted.unwrap_or((Hash::new(algorithm), 0));
+        io::Seek::seek(&mut file, io::SeekFrom::Start(noted)).map_err(act)?;
+        let size = noted + read_into(&mut file, &mut hash).map_err(act)?;
+        Ok(Some(Box::new(FileUpload {
+            blobs: self.clone(),
+            id: id.clone(),
+            path,
+            file,
+            hash,
+            size,
+            flushed: size,
+            flushing: None,
+            noted,
+        })))
+    }
+
+    fn expire(&self, since: Moment) -> Result<usize> {
+        let since = Duration::from_millis(u64::try_from(since.0).unwrap_or_default());
+        let since: SystemTime = UNIX_EPOCH + since;
+        let mut count = 0;
+        for path in entries(&self.uploads)? {
+            let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
+            if metadata.modified().is_ok_and(|modified| modified < since) {
+                count += usize::from(remove(&path)?);
+            }
+        }
+        Ok(count)
+    }
+
+    fn open(&self, object: &Object, size: u64) -> Result<Option<File>> {
+        let Some(path) = object.path().map(|path| self.blobs.join(path)) else { return Ok(None) };
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(Error::io("open", &path, source)),
+        };
+        let metadata = file.metadata().map_err(|source| Error::io("look at", &path, source))?;
+        Ok((metadata.is_file() && metadata.len() == size).then_some(file))
+    }
+
+    fn old_objects(&self, part: usize, since: Moment) -> Result<Vec<Object>> {
+        let algorithm = if part < 256 { "sha256" } else { "sha512" };
+        let folder = format!("{algorithm}/{:02x}", part % 256);
+        let mut found = Vec::new();
+        for path in entries(&self.blobs.join(&folder))? {
+            let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
+            // The time of the last change of the file's data or name: a rename counts, an old
+            // upload that has just become an object is young.
+            let changed = Moment(metadata.ctime().saturating_mul(1000));
+            if let Some(name) = path.file_name().and_then(|name| name.to_str())
+                && changed < since
+            {
+                found.push(Object(format!("{folder}/{name}")));
+            }
+        }
+        Ok(found)
+    }
+
+    fn remove(&self, object: &Object) -> Result<()> {
+        match object.path() {
+            Some(path) => remove(&self.blobs.join(path)).map(|_| ()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// An upload as a file.
+struct FileUpload {
+    blobs: std::sync::Arc<FileBlobs>,
+    id: UploadId,
+    path: PathBuf,
+    file: File,
+    hash: Hash,
+    size: u64,
+    /// How many bytes are on the disk or on their way.
+    flushed: u64,
+    flushing: Option<JoinHandle<io::Result<()>>>,
+    /// How many bytes were there at the last note.
+    noted: u64,
+}
+
+impl FileUpload {
+    fn write(&mut self, pieces: &[Bytes]) -> io::Result<()> {
+        let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+        let mut slices = slices.as_mut_slice();
+        while !slices.is_empty() {
+            match self.file.write_vectored(slices) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => IoSlice::advance_slices(&mut slices, count),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends what was written to the disk, in the background.
+    fn flush(&mut self) -> io::Result<()> {
+        let unflushed = self.size - self.flushed;
+        if self.blobs.durability == Durability::Unsynced || unflushed < FLUSH_BYTES {
+            return Ok(());
+        }
+        let is_busy = self.flushing.as_ref().is_some_and(|thread| !thread.is_finished());
+        if is_busy && unflushed < UNFLUSHED_MAX {
+            return Ok(());
+        }
+        self.wait_for_flush()?;
+        let file = self.file.try_clone()?;
+        self.flushed = self.size;
+        self.flushing = Some(std::thread::spawn(move || file.sync_data()));
+        Ok(())
+    }
+
+    fn wait_for_flush(&mut self) -> io::Result<()> {
+        match self.flushing.take().map(JoinHandle::join) {
+            None => Ok(()),
+            Some(Ok(result)) => result,
+            Some(Err(_)) => Err(io::Error::other("a thread that writes ended early")),
+        }
+    }
+}
+
+impl Upload for FileUpload {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn append(&mut self, pieces: &[Bytes]) -> Result<()> {
+        if let Err(source) = self.write(pieces) {
+            // What came of half a write must not count as received.
+            let _ = self.file.set_len(self.size);
+            let _ = io::Seek::seek(&mut self.file, io::SeekFrom::Start(self.size));
+            return Err(Error::io("write to", &self.path, source));
+        }
+        for piece in pieces {
+            self.hash.update(piece);
+            self.size += piece.len() as u64;
+        }
+        self.flush().map_err(|source| Error::io("write to", &self.path, source))
+    }
+
+    fn suspend(&mut self) {
+        if self.size - self.noted < NOTE_BYTES {
+            return;
+        }
+        // Without a note the upload is read again, which only takes longer.
+        if fs::write(note_path(&self.path), self.hash.save(self.size)).is_ok() {
+            self.noted = self.size;
+        }
+    }
+
+    fn finish(mut self: Box<Self>, digest: &Digest) -> Result<Finished> {
+        let flushed = self.wait_for_flush();
+        let found = if digest.algorithm() == self.hash.algorithm() {
+            self.hash.clone().finish()
+        } else {
+            // The client did not say in time which algorithm it means.
+            let act = |source| Error::io("read", &self.path, source);
+            let mut hash = Hash::new(digest.algorithm());
+            let mut file = File::open(&self.path).map_err(act)?;
+            read_into(&mut file, &mut hash).map_err(act)?;
+            hash.finish()
+        };
+        if found != *digest {
+            self.discard()?;
+            return Ok(Finished::Mismatch(found));
+        }
+        let failed = |act: &str, path: &Path, source| Error::io(act, path, source);
+        flushed.map_err(|source| failed("write to", &self.path, source))?;
+        let folder = self.blobs.folder(digest)?;
+        let name = format!("{}.{}", digest.hex(), self.id.as_str());
+        let place = folder.join(&name);
+        fs::rename(&self.path, &place)
+            .map_err(|source| failed("put into place", &place, source))?;
+        if self.noted > 0 {
+            // One that stays is removed when it expires.
+            let _ = fs::remove_file(note_path(&self.path));
+        }
+        if self.blobs.durability == Durability::Synced {
+            let synced = self.file.sync_all().map_err(|source| failed("sync", &place, source));
+            if let Err(error) = synced.and_then(|()| self.blobs.sync_folder(&folder)) {
+                // Not durable, so it must not be: one that stays is found by the next look.
+                let _ = fs::remove_file(&place);
+                return Err(error);
+            }
+        }
+        let object = format!("{}/{}/{name}", digest.algorithm().name(), &digest.hex()[..2]);
+        Ok(Finished::Object(Object(object), self.size))
+    }
+
+    fn discard(mut self: Box<Self>) -> Result<()> {
+        // What could not be written is not missed.
+        let _ = self.wait_for_flush();
+        remove(&note_path(&self.path))?;
+        remove(&self.path).map(|_| ())
+    }
+}

@@ -1,0 +1,167 @@
+//! This machine's store, shown as a registry.
+//!
+//! An image has the digest here that `conex push` would give it: layers that were built are packed
+//! the first time that somebody asks for their image, and kept, as a push keeps them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::File;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use conex_oci::{Descriptor, Digest, Reference};
+use conex_registry::{Failure, Name, ReadOnlyImages, ServedManifest};
+use conex_remote::ImageSource as _;
+use conex_store::{Lease, Store};
+
+use crate::error::Result;
+use crate::session::Session;
+use crate::transfer::{Keep, Shipment, Shipping};
+
+/// Images whose manifests are remembered.
+const SHIPPED_COUNT_MAX: usize = 1_000;
+
+/// The store, to be pulled from.
+pub struct LocalImages {
+    store: Store,
+    lease: Lease,
+    /// By the image's ID. Held while one is packed, so that none is packed twice.
+    shipped: Mutex<HashMap<Digest, Arc<Shipped>>>,
+}
+
+/// An image in the form in which it leaves.
+struct Shipped {
+    root: Digest,
+    manifests: BTreeMap<Digest, ServedManifest>,
+    blobs: BTreeSet<Digest>,
+}
+
+impl LocalImages {
+    /// Opens the store.
+    pub fn open(session: &Session) -> Result<Self> {
+        let store = session.store()?.clone();
+        let lease = store.lease()?;
+        Ok(Self { store, lease, shipped: Mutex::default() })
+    }
+
+    /// All tags under all names that their images have here: the familiar one, and what is behind
+    /// the registry's host, so that `HOST/app` is found by whoever pulls `app` from it. Names of
+    /// Docker Hub come last and win.
+    fn tags(&self) -> Result<BTreeMap<String, BTreeMap<String, Digest>>> {
+        let mut tagged: Vec<(Reference, Digest)> = Vec::new();
+        for image in self.store.images()? {
+            tagged.extend(image.tags.iter().map(|tag| (tag.clone(), image.id.clone())));
+        }
+        let is_hub = |tag: &Reference| tag.registry() == conex_oci::DEFAULT_REGISTRY;
+        tagged.sort_by_key(|(tag, _)| (is_hub(tag), tag.to_string()));
+        let mut names: BTreeMap<String, BTreeMap<String, Digest>> = BTreeMap::new();
+        for (reference, id) in tagged {
+            let Some(tag) = reference.tag() else { continue };
+            for name in names_of(&reference) {
+                names.entry(name).or_default().insert(tag.to_owned(), id.clone());
+            }
+        }
+        Ok(names)
+    }
+
+    fn shipped(&self, id: &Digest) -> Result<Arc<Shipped>> {
+        let mut all = self.shipped.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(shipped) = all.get(id)
+            && self.is_whole(shipped)?
+        {
+            return Ok(shipped.clone());
+        }
+        self.lease.hold_image(id)?;
+        // As a push has it, so that the digests are the same.
+        let shipping = Shipping { keep: Keep::Blobs, ..Shipping::usual() };
+        let shipment = Shipment::of(&self.lease, id, &shipping)?;
+        let mut shipped = Shipped {
+            root: shipment.root_descriptor().digest.clone(),
+            manifests: BTreeMap::new(),
+            blobs: BTreeSet::new(),
+        };
+        for blob in shipment.blobs()? {
+            match manifest(&shipment, &blob) {
+                Some(manifest) => drop(shipped.manifests.insert(blob.digest, manifest)),
+                None => drop(shipped.blobs.insert(blob.digest)),
+            }
+        }
+        if all.len() >= SHIPPED_COUNT_MAX {
+            all.clear();
+        }
+        let shipped = Arc::new(shipped);
+        all.insert(id.clone(), shipped.clone());
+        Ok(shipped)
+    }
+
+    /// Whether a prune has taken nothing of it.
+    fn is_whole(&self, shipped: &Shipped) -> Result<bool> {
+        for blob in &shipped.blobs {
+            if !self.store.has_blob(blob)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn of_repository(&self, of: &Name) -> Result<BTreeMap<String, Digest>> {
+        Ok(self.tags()?.remove(of.as_str()).unwrap_or_default())
+    }
+}
+
+fn manifest(shipment: &Shipment<'_>, blob: &Descriptor) -> Option<ServedManifest> {
+    let bytes = shipment.manifest(blob).ok()?;
+    Some(ServedManifest { media_type: blob.media_type.as_str().to_owned(), bytes })
+}
+
+/// The names that a repository has here.
+fn names_of(reference: &Reference) -> Vec<String> {
+    let mut names = vec![reference.repository().to_owned(), reference.familiar_name()];
+    if reference.registry() != conex_oci::DEFAULT_REGISTRY {
+        names.push(reference.name());
+    }
+    names.retain(|name| Name::parse(name).is_some());
+    names
+}
+
+impl ReadOnlyImages for LocalImages {
+    fn repositories(&self) -> std::result::Result<Vec<String>, Failure> {
+        Ok(self.tags()?.into_keys().collect())
+    }
+
+    fn tags(&self, of: &Name) -> std::result::Result<Vec<String>, Failure> {
+        Ok(self.of_repository(of)?.into_keys().collect())
+    }
+
+    fn manifest(
+        &self,
+        of: &Name,
+        reference: &conex_registry::Reference,
+    ) -> std::result::Result<Option<ServedManifest>, Failure> {
+        let tags = self.of_repository(of)?;
+        let digest = match reference {
+            conex_registry::Reference::Tag(tag) => {
+                let Some(id) = tags.get(tag.as_str()) else { return Ok(None) };
+                let shipped = self.shipped(id)?;
+                return Ok(shipped.manifests.get(&shipped.root).cloned());
+            }
+            conex_registry::Reference::Digest(digest) => digest,
+        };
+        for id in tags.values() {
+            if let Some(found) = self.shipped(id)?.manifests.get(digest) {
+                return Ok(Some(found.clone()));
+            }
+        }
+        Ok(None)
+    }
+
+    fn blob(&self, of: &Name, digest: &Digest) -> std::result::Result<Option<File>, Failure> {
+        for id in self.of_repository(of)?.values() {
+            if self.shipped(id)?.blobs.contains(digest) {
+                if !self.lease.hold_blob(digest)? {
+                    return Ok(None);
+                }
+                return Ok(Some(File::open(self.store.blob_path(digest))?));
+            }
+        }
+        Ok(None)
+    }
+}
