@@ -21,6 +21,7 @@ mod examples;
 mod images;
 mod inspect;
 mod lint;
+mod peers_confinement;
 mod peers_images;
 mod peers_support;
 mod prune;
