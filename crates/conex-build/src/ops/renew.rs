@@ -249,6 +249,8 @@ impl Comparison {
         let mut folders = vec![(PathBuf::new(), Novelty::Perhaps)];
         while let Some((folder, novelty)) = folders.pop() {
             let entries = self.now.read_dir(&folder).map_err(layer_error)?;
+            let is_of_base = find(&self.base, &folder).is_some_and(|was| was.stat.is_dir());
+            let base = is_of_base.then_some(&self.base);
             for entry in &entries {
                 let path = folder.join(&entry.name);
                 match entry.kind {
@@ -256,7 +258,7 @@ impl Comparison {
                         Some(novelty) => folders.push((path, novelty)),
                         None => continue,
                     },
-                    FileKind::File => changed.extend(self.file(&path, novelty)?),
+                    FileKind::File => changed.extend(self.file(&path, novelty, base)?),
                     _ => {}
                 }
             }
@@ -271,7 +273,6 @@ impl Comparison {
                     Err(_) => true,
                 })
             };
-            let is_of_base = find(&self.base, &folder).is_some_and(|was| was.stat.is_dir());
             if !is_of_base && (novelty == Novelty::Sure || has_other_names()) {
                 changed.extend(find(&self.now, &folder));
             }
@@ -291,12 +292,19 @@ impl Comparison {
         self.different.iter().any(holds).then_some(Novelty::Perhaps)
     }
 
-    fn file(&self, path: &Path, novelty: Novelty) -> Result<Option<Found>, Error> {
+    /// A file that differs; `base` is the image that `now` starts from, if it has the folder.
+    fn file(
+        &self,
+        path: &Path,
+        novelty: Novelty,
+        base: Option<&Stack>,
+    ) -> Result<Option<Found>, Error> {
         let Some(now) = find(&self.now, path) else { return Ok(None) };
         if now.stat.kind != FileKind::File {
             return Ok(None);
         }
-        let is_of_base = find(&self.base, path).is_some_and(|base| is_one_file(&now, &base));
+        let base = base.and_then(|base| find(base, path));
+        let is_of_base = base.is_some_and(|base| is_one_file(&now, &base));
         if is_of_base {
             return Ok(None);
         }

@@ -30,7 +30,7 @@ pub struct Args {
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
     tls_verify: bool,
 
-    /// Remove nothing else: taken for the sake of scripts, as conex keeps no untagged parents
+    /// Keep the untagged images that it was built on; conex always does
     #[arg(long)]
     no_prune: bool,
 }

@@ -142,3 +142,23 @@ fn extended_attributes_count() {
     assert_eq!(cached(&sandbox.built(build, &[])), Vec::<String>::new());
     assert_eq!(cached(&sandbox.built(build, &[])), ["COPY f /f"]);
 }
+
+#[test]
+fn an_image_goes_without_what_it_was_built_on() {
+    let Some(sandbox) = Sandbox::with_base() else { return };
+    let below = "FROM base\nRUN touch /below\n";
+    sandbox.built(below, &["-t", "it"]);
+    let parent = sandbox.id("it");
+    sandbox.built(&format!("{below}RUN touch /above\n"), &["-t", "it"]);
+    let child = sandbox.id("it");
+    for no_prune in [true, false] {
+        let args = if no_prune { &["rmi", "--no-prune", "it"][..] } else { &["rmi", "it"] };
+        sandbox.ok(args);
+        let left = sandbox.ok(&["images", "-q", "-a", "--no-trunc"]);
+        assert!(left.contains(&parent) && !left.contains(&child), "{left}");
+        sandbox.built(&format!("{below}RUN touch /above\n"), &["-t", "it"]);
+    }
+    let wrong = sandbox.build("FROM base\n", &["--build-arg", "SOURCE_DATE_EPOCH=context"]);
+    assert_eq!(wrong.code, 2);
+    assert!(wrong.err.contains("`context`, not a number of seconds"), "{}", wrong.err);
+}

@@ -151,6 +151,8 @@ fn repositories_are_contexts_and_sources() {
     git(&repo, &["add", "."]);
     git(&repo, &["commit", "-q", "-m", "one"]);
     git(&repo, &["tag", "v1"]);
+    let commit = Command::new("git").args(["rev-parse", "HEAD"]).current_dir(&repo).output();
+    let first = ended(&commit.unwrap()).out.trim().to_owned();
     sandbox.write("repo.git/f", "newer");
     git(&repo, &["commit", "-q", "-a", "-m", "two"]);
     let served = GitServer::start(sandbox.path());
@@ -166,8 +168,27 @@ fn repositories_are_contexts_and_sources() {
         ),
         (format!("{url}#main:sub"), "[ $(cat /d/f) = sub ]"),
         (format!("--keep-git-dir=true {url}"), "[ -e /d/.git ]"),
+        (format!("{url}?keep-git-dir=true&tag=v1"), "[ -e /d/.git ] && [ $(cat /d/f) = content ]"),
+        (format!("{url}?branch=main&subdir=sub"), "[ $(cat /d/f) = sub ] && [ ! -e /d/.git ]"),
+        (format!("--checksum={first} {url}#v1"), "[ $(cat /d/f) = content ]"),
+        (format!("--checksum={} {url}#v1", &first[..12]), "[ $(cat /d/f) = content ]"),
+        (format!("{url}?tag=v1&checksum={first}"), "[ $(cat /d/f) = content ]"),
+        (format!("{url}#{first}"), "[ $(cat /d/f) = content ]"),
+        (format!("--chown=7:8 --chmod=600 {url}#v1"), "[ $(stat -c %a:%u:%g /d/f) = 600:7:8 ]"),
     ] {
         sandbox.built(&format!("FROM base\nADD {source} /d\nRUN {check}\n"), &[]);
+    }
+    for (source, text) in [
+        (format!("--checksum={first} {url}#main"), first.as_str()),
+        (format!("{url}?checksum={}", "0".repeat(40)), "wanted"),
+        (format!("{url}#nosuch"), "`nosuch`"),
+        (format!("{url}#main:nosuch"), "`nosuch`"),
+        (format!("{url}#main:../.."), "`../..`"),
+        (format!("{url}?nosuch=1"), "`nosuch`"),
+    ] {
+        let ended = sandbox.build(&format!("FROM base\nADD {source} /d\n"), &[]);
+        assert_eq!(ended.code, 1, "{source}: {}", ended.err);
+        assert!(ended.err.contains(text) && ended.err.contains("-:2"), "{text}: {}", ended.err);
     }
 }
 

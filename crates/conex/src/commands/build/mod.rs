@@ -513,7 +513,9 @@ fn finish(progress: &Progress) -> Result<()> {
 fn epoch(session: &Session, build_args: &BTreeMap<String, String>) -> Result<i64> {
     match build_args.get("SOURCE_DATE_EPOCH") {
         Some(text) => text.parse().map_err(|_| {
-            CliError::usage(format!("SOURCE_DATE_EPOCH is `{text}`, not a number of seconds"))
+            let message = format!("SOURCE_DATE_EPOCH is `{text}`, not a number of seconds");
+            CliError::usage(message)
+                .with_hint("for the time of the last commit: `$(git log -1 --format=%ct)`")
         }),
         None => Ok(session.settings.source_date_epoch.unwrap_or(EPOCH_DEFAULT)),
     }
