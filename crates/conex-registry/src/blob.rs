@@ -20,7 +20,7 @@ use crate::meta::Change;
 use crate::metrics::Running;
 use crate::name::Name;
 use crate::range::{self, Asked};
-use crate::uploads::{Lent, blocking};
+use crate::uploads::Lent;
 
 /// How much of an upload is written at a time.
 const STEP_BYTES: usize = 256 << 10;
@@ -339,15 +339,13 @@ async fn keep(core: &Core, of: &Name, lent: Lent, digest: &Digest) -> Answer {
         None => return Err(Refusal::missing(Code::BlobUploadUnknown, "the upload is gone")),
     };
     let kept = core.meta.add_blob(of, digest, object.clone(), size, core.now()).await;
-    let spare = match &kept {
-        Ok(spare) => spare.clone(),
-        Err(_) => Some(object),
+    let blobs = &core.blobs;
+    // A few calls that no disk is waited for. What they leave is found at the next start.
+    let _ = match &kept {
+        Ok(None) => blobs.settle(&object),
+        Ok(Some(spare)) => blobs.remove(spare),
+        Err(_) => blobs.remove(&object),
     };
-    if let Some(spare) = spare {
-        let blobs = core.blobs.clone();
-        // Nothing names it; one that stays is found by a check.
-        let _ = blocking(move || blobs.remove(&spare)).await;
-    }
     kept?;
     core.metrics.blobs_added.fetch_add(1, Relaxed);
     Ok(created(of, digest))

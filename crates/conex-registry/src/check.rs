@@ -256,9 +256,14 @@ impl Checker {
     fn strays(&self, report: &mut CheckReport) -> Result<()> {
         let sql = "SELECT 1 FROM blobs WHERE object = ?1
                    UNION ALL SELECT 1 FROM trash WHERE object = ?1";
+        // What was interrupted is finished when the registry starts, or now.
+        let unsettled = self.blobs.unsettled()?;
         for part in 0..PART_COUNT {
             for object in self.blobs.old_objects(part, self.stray_before)? {
                 let name = object.as_str();
+                if unsettled.contains(&object) && !self.mends() {
+                    continue;
+                }
                 if !self.ask(|connection| read::exists(connection, sql, [name]))? {
                     let text = format!("nothing names the file `blobs/{name}`");
                     if self.mends() {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::blobs::Object;
 use crate::core::Core;
 use crate::error::Result;
 use crate::serve::{State, ending};
@@ -29,8 +30,17 @@ const STRAYS_EVERY: Duration = Duration::from_secs(24 * 3600);
 /// How old such a file must be: the row of a younger one may be on its way.
 const STRAY_AGE: Duration = Duration::from_secs(3600);
 
-/// Collects until the registry ends.
-pub(crate) async fn run(core: Arc<Core>, state: Arc<State>, mut stopped: watch::Receiver<bool>) {
+/// Collects until the registry ends. First comes what an earlier process left between an object and
+/// its row.
+pub(crate) async fn run(
+    core: Arc<Core>,
+    state: Arc<State>,
+    unsettled: Vec<Object>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    if let Err(error) = settle(&core, unsettled).await {
+        state.report(&format!("cannot finish what was interrupted: {}", error.line()));
+    }
     let interval = core.times.gc_interval;
     let mut uploads_at = Instant::now() + interval;
     let mut strays_at = Instant::now() + UPLOADS_EVERY;
@@ -53,6 +63,17 @@ pub(crate) async fn run(core: Arc<Core>, state: Arc<State>, mut stopped: watch::
             state.report(&format!("cannot collect garbage: {}", error.line()));
         }
     }
+}
+
+async fn settle(core: &Core, unsettled: Vec<Object>) -> Result<()> {
+    let unnamed = core.meta.unnamed(unsettled.clone()).await?;
+    let blobs = core.blobs.clone();
+    blocking(move || {
+        unsettled.iter().try_for_each(|object| {
+            if unnamed.contains(object) { blobs.remove(object) } else { blobs.settle(object) }
+        })
+    })
+    .await
 }
 
 async fn rows(core: &Core, stopped: &watch::Receiver<bool>) -> Result<()> {

@@ -21,7 +21,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::answer::{API_VERSION, Answer, Code, Refusal, document};
 use crate::auth::Access;
-use crate::blobs::{Blobs, FileBlobs};
+use crate::blobs::{Blobs, FileBlobs, Object};
 use crate::body::{Body, Pool, Sent};
 use crate::core::{Call, Core};
 use crate::error::{Error, Result};
@@ -57,6 +57,8 @@ pub struct Server {
     stop: watch::Sender<bool>,
     stopped: watch::Receiver<bool>,
     shutdown: Duration,
+    /// What an earlier process left between an object and its row.
+    unsettled: Vec<Object>,
     /// Nobody else may write to the same folder.
     _lock: Option<File>,
 }
@@ -99,8 +101,8 @@ impl Server {
         let access = Access::new(users.as_deref(), anonymous)?;
         let identity = tls.as_ref().map(|tls| Identity::of(tls, &options.clock)).transpose()?;
         let shutdown = times.shutdown;
-        let (content, lock) = match content {
-            Content::Images(images) => (Served::Images(images, Pool::default()), None),
+        let (content, lock, unsettled) = match content {
+            Content::Images(images) => (Served::Images(images, Pool::default()), None, Vec::new()),
             Content::Folder(data) => {
                 let lock = lock_folder(&data)?;
                 let policy = Policy {
@@ -113,6 +115,7 @@ impl Server {
                 let meta = SqliteMeta::open(&path, options.durability, policy)?;
                 let blobs: Arc<dyn Blobs> =
                     Arc::new(Arc::new(FileBlobs::open(&data, options.durability)?));
+                let unsettled = blobs.unsettled()?;
                 let core = Core {
                     meta: Box::new(meta) as Box<dyn Meta>,
                     uploads: Uploads::new(blobs.clone()),
@@ -124,7 +127,7 @@ impl Server {
                     metrics: metrics.clone(),
                     receiving: Semaphore::new(limits.upload_count),
                 };
-                (Served::Core(Arc::new(core)), Some(lock))
+                (Served::Core(Arc::new(core)), Some(lock), unsettled)
             }
         };
         let listener = match listen {
@@ -142,7 +145,17 @@ impl Server {
             State { content, access, limits, log, trouble: options.trouble, metrics, connections };
         let (stop, stopped) = watch::channel(false);
         let state = Arc::new(state);
-        Ok(Self { state, listener, address, identity, stop, stopped, shutdown, _lock: lock })
+        Ok(Self {
+            state,
+            listener,
+            address,
+            identity,
+            stop,
+            stopped,
+            shutdown,
+            unsettled,
+            _lock: lock,
+        })
     }
 
     /// Where it listens.
@@ -181,14 +194,15 @@ impl Server {
     }
 
     async fn serve(self) -> Result<()> {
-        let Self { state, listener, identity, stopped, shutdown, stop, _lock, .. } = self;
+        let Self { state, listener, identity, stopped, shutdown, stop, unsettled, _lock, .. } =
+            self;
         let listener = TcpListener::from_std(listener)
             .map_err(|source| Error::system("use the listening socket", source))?;
         let acceptor = identity.map(|identity| TlsAcceptor::from(identity.config));
         let collector = match &state.content {
             Served::Core(core) => {
                 let (core, state, stopped) = (core.clone(), state.clone(), stopped.clone());
-                Some(tokio::spawn(crate::collector::run(core, state, stopped)))
+                Some(tokio::spawn(crate::collector::run(core, state, unsettled, stopped)))
             }
             Served::Images(..) => None,
         };

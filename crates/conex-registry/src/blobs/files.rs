@@ -1,8 +1,9 @@
 //! Objects as files: `blobs/sha256/ab/<digest>.<upload>`, and uploads beside them.
 //!
-//! An upload becomes an object by a rename, so nothing is copied or read again. The rename comes
+//! An upload becomes an object by another name, so nothing is copied or read again. The name comes
 //! before the sync: a file without a row is nothing yet, and one wait for the disk then makes both
-//! the bytes and the name durable.
+//! the bytes and the name durable. Until the row is there too, the object has a second name among
+//! the uploads, so that what a killed process leaves is found.
 
 use std::fs::{self, File};
 use std::io::{self, IoSlice, Read as _, Write as _};
@@ -31,6 +32,9 @@ const UNFLUSHED_MAX: u64 = 64 << 20;
 
 /// How many bytes an upload grows between two notes of how far it is.
 const NOTE_BYTES: u64 = 8 << 20;
+
+/// How the second name of an object ends.
+const MARK: &str = ".commit";
 
 /// How much is read at a time when an upload must be read again.
 const READ_BYTES: usize = 256 << 10;
@@ -104,6 +108,12 @@ impl FileBlobs {
         let mut folders = self.folders.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         folders.insert(path.clone());
         Ok(path)
+    }
+
+    /// The second name of an object until its row is written: what a killed process leaves between
+    /// the two is found by it, without looking through all objects.
+    fn mark(&self, object: &Object) -> PathBuf {
+        self.uploads.join(format!("{}{MARK}", object.as_str().replace('/', "-")))
     }
 
     /// The digest of an object's bytes.
@@ -210,7 +220,10 @@ impl Blobs for std::sync::Arc<FileBlobs> {
         let since: SystemTime = UNIX_EPOCH + since;
         let mut count = 0;
         for path in entries(&self.uploads)? {
-            let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
+            let is_mark = path.to_str().is_some_and(|path| path.ends_with(MARK));
+            let Some(metadata) = fs::symlink_metadata(&path).ok().filter(|_| !is_mark) else {
+                continue;
+            };
             if metadata.modified().is_ok_and(|modified| modified < since) {
                 count += usize::from(remove(&path)?);
             }
@@ -247,11 +260,25 @@ impl Blobs for std::sync::Arc<FileBlobs> {
         Ok(found)
     }
 
+    fn unsettled(&self) -> Result<Vec<Object>> {
+        let object = |path: PathBuf| {
+            let name = path.file_name()?.to_str()?.strip_suffix(MARK)?.to_owned();
+            // The first two `-` were `/`; those of the upload's name come behind.
+            Some(Object(name.replacen('-', "/", 2)))
+        };
+        Ok(entries(&self.uploads)?.into_iter().filter_map(object).collect())
+    }
+
+    fn settle(&self, object: &Object) -> Result<()> {
+        remove(&self.mark(object)).map(|_| ())
+    }
+
     fn remove(&self, object: &Object) -> Result<()> {
-        match object.path() {
-            Some(path) => remove(&self.blobs.join(path)).map(|_| ()),
-            None => Ok(()),
+        if let Some(path) = object.path() {
+            remove(&self.blobs.join(path))?;
         }
+        // Last, so that it is found again if this process ends in between.
+        self.settle(object)
     }
 }
 
@@ -311,6 +338,18 @@ impl FileUpload {
     }
 }
 
+impl FileUpload {
+    /// Gives the file its name among the objects, durable.
+    fn place(&self, mark: &Path, place: &Path, folder: &Path) -> Result<()> {
+        fs::hard_link(mark, place).map_err(|source| Error::io("put into place", place, source))?;
+        if self.blobs.durability == Durability::Synced {
+            self.file.sync_all().map_err(|source| Error::io("sync", place, source))?;
+            self.blobs.sync_folder(folder)?;
+        }
+        Ok(())
+    }
+}
+
 impl Upload for FileUpload {
     fn size(&self) -> u64 {
         self.size
@@ -359,24 +398,25 @@ impl Upload for FileUpload {
         let failed = |act: &str, path: &Path, source| Error::io(act, path, source);
         flushed.map_err(|source| failed("write to", &self.path, source))?;
         let folder = self.blobs.folder(digest)?;
-        let name = format!("{}.{}", digest.hex(), self.id.as_str());
-        let place = folder.join(&name);
-        fs::rename(&self.path, &place)
-            .map_err(|source| failed("put into place", &place, source))?;
+        let object = Object(format!(
+            "{}/{}/{}.{}",
+            digest.algorithm().name(),
+            &digest.hex()[..2],
+            digest.hex(),
+            self.id.as_str()
+        ));
+        let (mark, place) = (self.blobs.mark(&object), self.blobs.blobs.join(object.as_str()));
+        fs::rename(&self.path, &mark).map_err(|source| failed("put aside", &mark, source))?;
         if self.noted > 0 {
             // One that stays is removed when it expires.
             let _ = fs::remove_file(note_path(&self.path));
         }
-        if self.blobs.durability == Durability::Synced {
-            let synced = self.file.sync_all().map_err(|source| failed("sync", &place, source));
-            if let Err(error) = synced.and_then(|()| self.blobs.sync_folder(&folder)) {
-                // Not durable, so it must not be: one that stays is found by the next look.
-                let _ = fs::remove_file(&place);
-                return Err(error);
-            }
+        let kept = self.place(&mark, &place, &folder);
+        if kept.is_err() {
+            // Not durable, so it must not be; what stays is found by its mark.
+            let _ = self.blobs.remove(&object);
         }
-        let object = format!("{}/{}/{name}", digest.algorithm().name(), &digest.hex()[..2]);
-        Ok(Finished::Object(Object(object), self.size))
+        kept.map(|()| Finished::Object(object, self.size))
     }
 
     fn discard(mut self: Box<Self>) -> Result<()> {

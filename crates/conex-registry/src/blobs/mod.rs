@@ -135,6 +135,12 @@ pub(crate) trait Blobs: Send + Sync {
     /// Objects of one part of all, that have been there since before a moment.
     fn old_objects(&self, part: usize, since: Moment) -> Result<Vec<Object>>;
 
+    /// Objects that were made and not settled: by an earlier process, if asked at the start.
+    fn unsettled(&self) -> Result<Vec<Object>>;
+
+    /// Notes that a row names an object.
+    fn settle(&self, object: &Object) -> Result<()>;
+
     /// Removes an object. One that is gone already is as good.
     fn remove(&self, object: &Object) -> Result<()>;
 }

@@ -4,9 +4,11 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs)]
 
 mod client;
+mod clients;
 mod conformance;
 mod faults;
 mod history;
+mod killed;
 mod model;
 mod server;
 mod spec;

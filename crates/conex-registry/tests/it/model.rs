@@ -33,13 +33,16 @@ fn act() -> impl Strategy<Value = Act> {
 
 const TAGS: [&str; 3] = ["a", "b", "c"];
 
+/// From one image, or none, to another.
+type Move = (Option<usize>, Option<usize>);
+
 /// What should be so.
 #[derive(Default)]
 struct Model {
     images: BTreeSet<usize>,
     tags: BTreeMap<usize, usize>,
     /// Of each tag, the oldest first: from, to.
-    moves: BTreeMap<usize, Vec<(Option<usize>, Option<usize>)>>,
+    moves: BTreeMap<usize, Vec<Move>>,
 }
 
 impl Model {
