@@ -1,0 +1,203 @@
+//! The one pass over a layer: decompress, hash, list.
+//!
+//! One thread reads ahead and decompresses, the calling one lists the entries and digests their
+//! contents; whichever has less to do computes the diff ID. Nothing but a few buffers and the
+//! report itself is in memory, whatever the layer's size.
+
+use std::io::{self, Read};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use conex_layer::{Decoder, EntryKind, Format, TarLimits, TarReader};
+use conex_oci::{DiffId, Hasher};
+
+use crate::builder::Builder;
+use crate::error::{Error, Result};
+use crate::layer::LayerReport;
+use crate::packages::{self, DATABASE_SIZE_MAX};
+
+/// Bytes handed from one thread to the other at once.
+const CHUNK_SIZE: usize = 256 << 10;
+
+/// Chunks on their way.
+const CHUNKS_WAITING_MAX: usize = 4;
+
+/// A layer that was read.
+#[derive(Debug)]
+pub struct Scanned {
+    /// What is in it.
+    pub report: LayerReport,
+    /// The digest of its tar.
+    pub diff_id: DiffId,
+}
+
+/// Reads a layer, compressed or not, to its end, so that a reader that verifies a digest has seen
+/// all of it.
+///
+/// # Errors
+/// The layer is malformed or over a limit, or the input's.
+pub fn scan_layer(input: &mut (dyn Read + Send)) -> Result<Scanned> {
+    std::thread::scope(|scope| {
+        let (full, chunks) = sync_channel::<Chunk>(CHUNKS_WAITING_MAX);
+        let (used, empty) = sync_channel::<Vec<u8>>(CHUNKS_WAITING_MAX * 2);
+        let reader = scope.spawn(move || read_ahead(input, &full, &empty));
+        let mut chunks = Chunks { chunks, used, now: Vec::new(), at: 0, hasher: None, size: 0 };
+        let mut tar = TarReader::new(&mut chunks, TarLimits::default());
+        let listed = list(&mut tar).and_then(|builder| {
+            tar.drain().map_err(Error::layer)?;
+            Ok(builder)
+        });
+        let own = chunks.hasher.take();
+        let size = chunks.size;
+        // The reader ends when nobody takes its chunks any more.
+        drop(chunks);
+        let theirs = reader.join().unwrap_or_default();
+        let report = listed?.finish(size);
+        let hasher = own.or(theirs).unwrap_or_else(Hasher::sha256);
+        Ok(Scanned { report, diff_id: DiffId(hasher.finish()) })
+    })
+}
+
+fn list<R: Read>(tar: &mut TarReader<R>) -> Result<Builder> {
+    let mut builder = Builder::new();
+    let mut buffer = vec![0; 64 << 10];
+    while let Some(entry) = tar.next_entry().map_err(Error::layer)? {
+        let mut digest = [0; 16];
+        let mut database = Vec::new();
+        let path = crate::builder::trimmed(&entry.path);
+        let is_read = entry.kind == EntryKind::File && entry.size <= DATABASE_SIZE_MAX;
+        let manager = packages::database_at(path).filter(|_| is_read);
+        let has_accounts = is_read && matches!(path, b"etc/passwd" | b"etc/group");
+        if entry.kind == EntryKind::File {
+            let mut hasher = blake3::Hasher::new();
+            loop {
+                let count = match tar.read(&mut buffer) {
+                    Ok(0) => break,
+                    Ok(count) => count,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    Err(error) => return Err(Error::io("cannot read the layer", error)),
+                };
+                let bytes = buffer.get(..count).unwrap_or_default();
+                hasher.update(bytes);
+                if manager.is_some() || has_accounts {
+                    database.extend_from_slice(bytes);
+                }
+            }
+            digest.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+        }
+        builder.add(&entry, digest)?;
+        if let Some(manager) = manager {
+            builder.add_packages(path, packages::parse(manager, &database));
+        }
+        if has_accounts {
+            builder.add_accounts(path, ids_of(&database));
+        }
+    }
+    Ok(builder)
+}
+
+/// The numbers in a file of accounts: the third field of each line.
+fn ids_of(bytes: &[u8]) -> Vec<u32> {
+    let text = String::from_utf8_lossy(bytes);
+    let mut ids: Vec<u32> =
+        text.lines().filter_map(|line| line.split(':').nth(2)?.parse().ok()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
+
+/// What comes from the thread that reads.
+enum Chunk {
+    Bytes(Vec<u8>),
+    /// The chunks' consumer is to compute the diff ID.
+    Hash,
+    Failed(io::Error),
+}
+
+/// Reads and decompresses until the end, or until nobody listens. Gives the digest's state if it
+/// was computed here.
+fn read_ahead(
+    input: &mut (dyn Read + Send),
+    full: &SyncSender<Chunk>,
+    empty: &Receiver<Vec<u8>>,
+) -> Option<Hasher> {
+    let mut decoder = match Decoder::new(input) {
+        Ok(decoder) => decoder,
+        Err(error) => {
+            let _ = full.send(Chunk::Failed(io::Error::other(error)));
+            return None;
+        }
+    };
+    // Decompressing is work enough.
+    let mut hasher = (decoder.format() == Format::Plain).then(Hasher::sha256);
+    if hasher.is_none() && full.send(Chunk::Hash).is_err() {
+        return None;
+    }
+    loop {
+        let mut bytes = empty.try_recv().unwrap_or_default();
+        bytes.resize(CHUNK_SIZE, 0);
+        match fill(&mut decoder, &mut bytes) {
+            Ok(0) => return hasher,
+            Ok(count) => bytes.truncate(count),
+            Err(error) => {
+                // Whoever does not listen has an error of its own.
+                let _ = full.send(Chunk::Failed(error));
+                return None;
+            }
+        }
+        if let Some(hasher) = &mut hasher {
+            hasher.update(&bytes);
+        }
+        if full.send(Chunk::Bytes(bytes)).is_err() {
+            return None;
+        }
+    }
+}
+
+fn fill(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while let Some(room) = buffer.get_mut(filled..).filter(|room| !room.is_empty()) {
+        match input.read(room) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+/// What the other thread read, as a reader.
+struct Chunks {
+    chunks: Receiver<Chunk>,
+    used: SyncSender<Vec<u8>>,
+    now: Vec<u8>,
+    at: usize,
+    hasher: Option<Hasher>,
+    size: u64,
+}
+
+impl Read for Chunks {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.at == self.now.len() {
+            match self.chunks.recv() {
+                Ok(Chunk::Hash) => self.hasher = Some(Hasher::sha256()),
+                Ok(Chunk::Failed(error)) => return Err(error),
+                Ok(Chunk::Bytes(bytes)) => {
+                    if let Some(hasher) = &mut self.hasher {
+                        hasher.update(&bytes);
+                    }
+                    self.size += bytes.len() as u64;
+                    // Nobody waits for an empty buffer; without room it is simply dropped.
+                    let _ = self.used.try_send(std::mem::replace(&mut self.now, bytes));
+                    self.at = 0;
+                }
+                Err(_) => return Ok(0),
+            }
+        }
+        let rest = self.now.get(self.at..).unwrap_or_default();
+        let count = rest.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&rest[..count]);
+        self.at += count;
+        Ok(count)
+    }
+}

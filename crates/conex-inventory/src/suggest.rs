@@ -1,0 +1,86 @@
+//! What to change, and the bytes that it would save.
+
+use serde::Serialize;
+
+use crate::caches::CACHE_KINDS;
+use crate::image::ImageReport;
+
+/// Less than this is not worth a line: 64 KiB.
+const SIZE_MIN: u64 = 64 << 10;
+
+/// Most suggestions: what nobody reads helps nobody.
+const COUNT_MAX: usize = 20;
+
+/// Something to change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Suggestion {
+    /// Bytes that it would save, unpacked.
+    pub saves: u64,
+    /// The layer whose instruction is to be changed.
+    pub layer: usize,
+    /// What to do, in a sentence without a full stop.
+    pub text: String,
+}
+
+/// Draws conclusions from a report, the most bytes first.
+pub(crate) fn suggestions(report: &ImageReport) -> Vec<Suggestion> {
+    let mut all = Vec::new();
+    for waste in &report.waste {
+        for step in &waste.steps {
+            all.push(Suggestion {
+                saves: step.size,
+                layer: step.stored_in,
+                text: of_waste(&waste.path, step.cause, step.stored_in, step.hidden_by),
+            });
+        }
+    }
+    for cache in &report.caches {
+        let advice = CACHE_KINDS.iter().find(|kind| kind.name == cache.kind);
+        let folder = cache.folders.first().map_or("", |folder| folder.path.as_str());
+        let more = match cache.folders.len() {
+            0 | 1 => String::new(),
+            more => format!(" and {} more", more - 1),
+        };
+        let advice = advice.map_or("", |kind| kind.advice);
+        all.push(Suggestion {
+            saves: cache.size,
+            layer: cache.layer,
+            text: format!("`{folder}`{more} holds {}: {advice}", cache.what),
+        });
+    }
+    for duplicate in &report.duplicates {
+        let [first, second, ..] = duplicate.paths.as_slice() else { continue };
+        let text = format!(
+            "`{first}` and `{second}` are equal ({} copies): make the others links to one",
+            duplicate.copies
+        );
+        all.push(Suggestion { saves: duplicate.wasted_size, layer: 0, text });
+    }
+    all.retain(|one| one.saves >= SIZE_MIN);
+    all.sort_by_key(|one| std::cmp::Reverse(one.saves));
+    all.truncate(COUNT_MAX);
+    all
+}
+
+fn of_waste(path: &str, cause: &str, stored_in: usize, hidden_by: usize) -> String {
+    match cause {
+        "deleted" => format!(
+            "`{path}` of layer {stored_in} is deleted in layer {hidden_by}, where it saves \
+             nothing: delete it in the instruction that makes it"
+        ),
+        "rewritten" => format!(
+            "layer {hidden_by} stores `{path}` of layer {stored_in} again for another owner, \
+             mode or time: set them where it is made (`COPY --chown`, `--chmod`)"
+        ),
+        "replaced" => format!(
+            "layer {hidden_by} has something else in the place of `{path}` of layer {stored_in}: \
+             leave the first one out"
+        ),
+        "repeated" => format!("layer {stored_in} has `{path}` more than once"),
+        _ => format!(
+            "`{path}` of layer {stored_in} is written again in layer {hidden_by}: write it once, \
+             or in one instruction"
+        ),
+    }
+}
