@@ -141,7 +141,8 @@ impl Engine<'_> {
             if let Some(on_failure) = self.options.on_failure {
                 on_failure(&spec);
             }
-            return Err(failed_step(op, code, vertex.span));
+            let error = failed_step(op, code, vertex.span, self.options.form.ownership);
+            return Err(error);
         }
         Ok(Some(new))
     }
@@ -481,11 +482,28 @@ fn find(source: &Source, path: &str) -> Result<(PathBuf, FileKind), Error> {
     found.ok_or_else(|| not_found(source, path))
 }
 
-fn failed_step(op: &RunOp, code: u8, span: Option<conex_report::Span>) -> Error {
+/// What may lie behind a failure where a user has no range of subordinate IDs.
+const HINT_OF_ONE_ID: &str = "commands have one user ID here: if this one wanted to give a file to \
+    another user, or to become one, give yourself a range of IDs in /etc/subuid and /etc/subgid \
+    (`usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER`) and install newuidmap";
+
+fn failed_step(
+    op: &RunOp,
+    code: u8,
+    span: Option<conex_report::Span>,
+    ownership: Ownership,
+) -> Error {
     let command = op.args.join(" ");
     let message = format!("process `{command}` did not complete successfully: exit code {code}");
+    let hint = (ownership != Ownership::Real).then_some(HINT_OF_ONE_ID);
     let error = match span {
-        Some(span) => Error::dockerfile(vec![Diagnostic::error(span, message.clone())]),
+        Some(span) => {
+            let diagnostic = Diagnostic::error(span, message.clone());
+            Error::dockerfile(vec![match hint {
+                Some(hint) => diagnostic.with_hint(hint),
+                None => diagnostic,
+            }])
+        }
         None => Error::new(ErrorKind::Dockerfile, String::new()),
     };
     error.into_failed_step(message, code.into())
