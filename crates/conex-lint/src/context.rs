@@ -65,6 +65,7 @@ impl<'a> Context<'a> {
             shell: options.shell.as_deref().map_or(Shell::Posix, Shell::of_program),
             has_pipefail: false,
         };
+        let lines = Lines::new(text);
         let mut states: Vec<ShellState> = Vec::new();
         let mut stages = Vec::new();
         for (stage, facts) in file.stages.iter().zip(&evaluation.froms) {
@@ -72,12 +73,12 @@ impl<'a> Context<'a> {
             let parent = file.stage_named(&base, stage.index).map(|parent| parent.index);
             let mut state = parent.and_then(|parent| states.get(parent)).copied().unwrap_or(first);
             state = pragma(&stage.from).map_or(state, |shell| ShellState { shell, ..state });
-            let steps = steps(stage, text, &mut state);
+            let steps = steps(stage, text, &lines, &mut state);
             states.push(state);
             let is_last = stage.index + 1 == file.stages.len();
             stages.push(StageView { stage, base, parent, steps, is_last });
         }
-        Self { file, text, lines: Lines::new(text), options, stages }
+        Self { file, text, lines, options, stages }
     }
 
     /// Every instruction behind a FROM, triggers too.
@@ -138,7 +139,8 @@ impl<'a> Context<'a> {
         span: conex_shell::Span,
         message: impl Into<String>,
     ) -> Noted<'s> {
-        sink.add(view.line, self.lines.span(&script.source(span)), message)
+        let noted = sink.add(view.line, self.lines.span(&script.source(span)), message);
+        if script.is_exec { noted.without_fix() } else { noted }
     }
 
     /// An edit that inserts behind an argument.
@@ -168,7 +170,12 @@ impl View<'_> {
     }
 }
 
-fn steps<'a>(stage: &'a Stage, text: &str, state: &mut ShellState) -> Vec<View<'a>> {
+fn steps<'a>(
+    stage: &'a Stage,
+    text: &str,
+    lines: &Lines<'_>,
+    state: &mut ShellState,
+) -> Vec<View<'a>> {
     let mut steps = Vec::new();
     for (index, instruction) in stage.instructions.iter().enumerate() {
         let line = instruction.span.start.line;
@@ -180,7 +187,8 @@ fn steps<'a>(stage: &'a Stage, text: &str, state: &mut ShellState) -> Vec<View<'
                 instruction,
                 line,
                 is_trigger,
-                script: ShellText::of(instruction, text, state.shell),
+                script: ShellText::of(instruction, text, state.shell)
+                    .or_else(|| ShellText::of_exec(instruction, lines)),
                 has_pipefail: state.has_pipefail,
                 shell: state.shell,
                 index,

@@ -156,16 +156,22 @@ impl Sink<'_> {
             hint: None,
             fix: None,
         });
-        Noted { finding: self.found.last_mut() }
+        Noted { finding: self.found.last_mut(), takes_fix: true }
     }
 }
 
 /// A finding that was just added.
 pub(crate) struct Noted<'f> {
     finding: Option<&'f mut Finding>,
+    takes_fix: bool,
 }
 
 impl Noted<'_> {
+    /// Takes no edit: it would be one of something else.
+    pub(crate) fn without_fix(self) -> Self {
+        Self { takes_fix: false, ..self }
+    }
+
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         if let Some(finding) = &mut self.finding {
             finding.hint = Some(hint.into());
@@ -174,7 +180,7 @@ impl Noted<'_> {
     }
 
     pub(crate) fn fix(mut self, fix: impl Into<Option<Fix>>) -> Self {
-        if let Some(finding) = &mut self.finding {
+        if let Some(finding) = self.finding.as_mut().filter(|_| self.takes_fix) {
             finding.fix = fix.into();
         }
         self

@@ -23,12 +23,16 @@
 
 mod config;
 mod context;
+mod diff;
 mod error;
 mod evaluate;
 mod finding;
 mod fixes;
+pub mod format;
 mod ignores;
 mod lint;
+pub mod output;
+mod page;
 mod rules;
 mod script;
 mod settings;
@@ -42,11 +46,13 @@ use conex_oci::Platform;
 use conex_report::{Diagnostic, Span};
 
 pub use config::Config;
+pub use diff::unified;
 pub use error::{Error, ErrorKind};
 pub use evaluate::BaseImage;
 pub use finding::{Edit, Finding, Fix, Level, Safety};
 pub use fixes::{Fixed, fix};
 pub use lint::{LabelKind, LintOptions, Linted, ignore_file, lint, lint_parsed};
+pub use page::{index, page};
 pub use rules::{Fixable, RULES_VERSION, Rule, Set, rule, rules};
 pub use settings::{SETTINGS_SIZE_MAX, Settings, Threshold};
 

@@ -165,7 +165,7 @@ fn mistake(diagnostic: &Diagnostic) -> Finding {
     let is_error = diagnostic.severity == Severity::Error;
     Finding {
         rule: None,
-        code: "DL1000",
+        code: code_of_mistake(&diagnostic.message),
         level: if is_error { Level::Error } else { Level::Warning },
         span,
         line: span.start.line,
@@ -173,6 +173,18 @@ fn mistake(diagnostic: &Diagnostic) -> Finding {
         hint: diagnostic.hint.clone(),
         fix: None,
     }
+}
+
+/// What hadolint calls a mistake that is a rule of its own there; all others are its `DL1000`.
+fn code_of_mistake(message: &str) -> &'static str {
+    const KNOWN: [(&str, &str); 5] = [
+        ("cannot copy from itself", "DL3023"),
+        ("cannot be an `ONBUILD` trigger", "DL3043"),
+        ("stands before the first `FROM`", "DL3061"),
+        ("is no port to expose", "DL3011"),
+        ("is not the number of an earlier stage", "DL3022"),
+    ];
+    KNOWN.iter().find(|(part, _)| message.contains(part)).map_or("DL1000", |(_, code)| code)
 }
 
 /// A check's finding, with the edit that mends it.

@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use crate::text::Lines;
 use conex_dockerfile::{Command as Form, Healthcheck, Instruction, Kind};
 use conex_shell::{CommandKind, PartKind, Script, Simple, Span, Visit, Word};
 
@@ -38,9 +39,39 @@ pub(crate) struct ShellText {
     pub(crate) shell: Shell,
     /// Every simple command, in order.
     pub(crate) commands: Vec<Cmd>,
+    /// Written as a JSON array: one command without a shell, which no edit of a script mends.
+    pub(crate) is_exec: bool,
 }
 
 impl ShellText {
+    /// The one command of a RUN in the JSON form.
+    pub(crate) fn of_exec(instruction: &Instruction, lines: &Lines<'_>) -> Option<Self> {
+        let Kind::Run(run) = &instruction.kind else { return None };
+        let Form::Exec(words) = &run.command else { return None };
+        let (mut text, mut places, mut args) = (String::new(), Vec::new(), Vec::new());
+        for word in words {
+            let start = text.len();
+            // Behind the quote that opens the string.
+            places.push((start, lines.range(word.span).start + 1));
+            text.push_str(&word.raw);
+            let span = Span::new(start, text.len());
+            args.push(Arg { text: word.raw.clone(), span, is_literal: true });
+            text.push(' ');
+        }
+        let first = (!args.is_empty()).then(|| args.remove(0))?;
+        let name = first.text.rsplit('/').next().unwrap_or("").to_owned();
+        let span = Span::new(0, text.trim_end().len());
+        let command = Cmd { name, name_span: first.span, args, span, depth: 0, is_wrapped: false };
+        Some(Self {
+            text,
+            places,
+            script: Script::default(),
+            shell: Shell::Other,
+            commands: vec![command],
+            is_exec: true,
+        })
+    }
+
     /// The script of an instruction that has one.
     pub(crate) fn of(instruction: &Instruction, source: &str, shell: Shell) -> Option<Self> {
         let form = match &instruction.kind {
@@ -78,7 +109,7 @@ impl ShellText {
         }
         let script = conex_shell::parse(&text);
         let commands = commands(&script, &text);
-        Some(Self { text, places, script, shell, commands })
+        Some(Self { text, places, script, shell, commands, is_exec: false })
     }
 
     /// The byte of the file that a byte of the text was read from.

@@ -275,7 +275,7 @@ const PIP_INSTALL: Installer = Installer {
         ["==", ">=", "<=", "!=", "~=", ">", "<", "@"].iter().any(|sign| text.contains(sign))
             || [".whl", ".tar.gz", ".zip", ".txt"].iter().any(|end| text.ends_with(end))
             || is_file(text)
-            || text.contains("://")
+            || (text.contains("://") && !text.starts_with("git+"))
             || text.starts_with(".[")
             || text.ends_with('/')
     },
@@ -301,7 +301,7 @@ const NPM: Rule = Rule {
                 is_pinned: |text| {
                     let name = text.strip_prefix('@').unwrap_or(text);
                     name.contains('@')
-                        || text.contains("://")
+                        || (text.contains("://") && !text.starts_with("git"))
                         || text.contains('#')
                         || [".tgz", ".tar.gz", ".tar"].iter().any(|end| text.ends_with(end))
                         || is_file(text)

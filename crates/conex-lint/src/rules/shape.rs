@@ -168,7 +168,7 @@ fn is_heredoc_run(view: &View<'_>) -> bool {
 
 fn command_count(view: &View<'_>) -> usize {
     let Some(script) = view.run() else { return 1 };
-    script.script.body.items.iter().map(|item| item.and_or.pipelines().count()).sum()
+    script.commands.len()
 }
 
 /// Joins two steps, if the first leaves nothing behind in its shell that the second would see, and

@@ -36,6 +36,8 @@ pub(super) static RULES: &[&Rule] = &[
     &habits::OLD_GREP,
     &habits::TEST_AND_OR,
     &habits::USELESS_ECHO,
+    &habits::PARSED_LS,
+    &habits::CONSTANT_TEST,
     &portable::ECHO_FLAGS,
     &portable::BASH_VARIABLE,
     &portable::SOURCE,

@@ -1,6 +1,8 @@
 //! The rules: each with the examples of its own documentation, and with its edges.
 
+mod cases;
 mod linting;
+mod properties;
 
 use std::collections::BTreeMap;
 

@@ -14,16 +14,20 @@ mod completion;
 mod copy;
 mod demo;
 mod digest;
+mod explain;
 mod export;
 mod filters;
+mod fmt;
 mod history;
 mod image;
 mod images;
 mod import;
 mod info;
 mod inspect;
+mod lint;
 mod load;
 mod login;
+mod lsp;
 mod man;
 mod manifest;
 mod pull;
@@ -57,16 +61,20 @@ pub enum Command {
     Delete(remote_removal::Args),
     Demo(demo::Args),
     Digest(digest::Args),
+    Explain(explain::Args),
     Export(export::Args),
+    Fmt(fmt::Args),
     History(history::Args),
     Image(image::Args),
     Images(images::Args),
     Import(import::Args),
     Info(info::Args),
     Inspect(inspect::Args),
+    Lint(Box<lint::Args>),
     Load(load::Args),
     Login(login::LoginArgs),
     Logout(login::LogoutArgs),
+    Lsp(lsp::Args),
     Man(man::Args),
     Manifest(manifest::Args),
     Pull(pull::Args),
@@ -99,19 +107,23 @@ pub fn run(session: &Session, command: Command) -> Result<()> {
         Command::Manifest(args) => manifest::run(session, args),
         Command::Tags(args) => tags::tags(session, args),
         Command::Completion(args) => completion::run(session, &args),
+        Command::Fmt(args) => fmt::run(session, args),
         Command::History(args) => history::run(session, args),
         Command::Image(args) => image::run(session, args),
         Command::Images(args) => images::run(session, args),
         Command::Import(args) => import::run(session, args),
         Command::Info(args) => info::run(session, &args),
         Command::Inspect(args) => inspect::run(session, &args),
+        Command::Lsp(args) => lsp::run(session, args),
         Command::Man(args) => man::run(session, args),
         Command::Rmi(args) => rmi::run(session, &args),
         Command::Run(args) => run::run(session, *args),
         Command::System(args) => system::run(session, args),
         Command::Tag(args) => tag::run(session, args),
         Command::Demo(args) => demo::run(session, args),
+        Command::Explain(args) => explain::run(session, args),
         Command::Export(args) => export::run(session, args),
+        Command::Lint(args) => lint::run(session, *args),
         Command::Load(args) => load::run(session, args),
         Command::Pull(args) => pull::run(session, args),
         Command::Push(args) => push::run(session, args),

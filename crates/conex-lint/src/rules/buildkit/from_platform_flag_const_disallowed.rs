@@ -14,7 +14,7 @@ pub(super) const RULE: Rule = Rule {
     bad: "FROM --platform=linux/amd64 alpine AS base\n",
     good: "FROM --platform=$BUILDPLATFORM alpine AS base\n",
     experimental: false,
-    codes: &[],
+    codes: &["DL3029"],
     level: Level::Warning,
     fix: Fixable::No,
     set: Set::BuildKit,

@@ -644,3 +644,55 @@ fn useless_echo(context: &Context<'_>, sink: &mut Sink<'_>) {
         });
     }
 }
+
+pub(super) const PARSED_LS: Rule = Rule {
+    name: "ParsedLs",
+    description: "What `ls` prints is read by a program",
+    why: "Names may hold blanks and line ends, which `ls` prints as they are or as `?`. A pattern or `find` gives names as they are.",
+    bad: "FROM debian:13\nSHELL [\"/bin/bash\", \"-o\", \"pipefail\", \"-c\"]\nRUN ls | grep x\n",
+    good: "FROM debian:13\nRUN ls ./*x*\n",
+    codes: &["SC2010", "SC2012"],
+    set: Set::Shell,
+    check: Check::Lint(|context, sink| {
+        for (view, script) in scripts(context) {
+            each_pipeline(script, |pipeline| {
+                let [first, second, ..] = pipeline.commands.as_slice() else { return };
+                if program(first, &script.text).as_deref() != Some("ls") {
+                    return;
+                }
+                let is_grep =
+                    program(second, &script.text).is_some_and(|name| name.ends_with("grep"));
+                context
+                    .within(sink, view, script, first.span, "names fall apart in what `ls` prints")
+                    .hint("use a pattern (`./*`) or `find`")
+                    .code(if is_grep { "SC2010" } else { "SC2012" });
+            });
+        }
+    }),
+    ..PLAIN
+};
+
+pub(super) const CONSTANT_TEST: Rule = Rule {
+    name: "ConstantTest",
+    description: "A comparison of two fixed texts is always the same",
+    why: "Nothing in it can change: a `$` was probably forgotten.",
+    bad: "FROM debian:13\nRUN if [ arch = amd64 ]; then make; fi\n",
+    good: "FROM debian:13\nRUN if [ \"$(arch)\" = amd64 ]; then make; fi\n",
+    codes: &["SC2050"],
+    set: Set::Shell,
+    check: Check::Lint(|context, sink| {
+        for (view, script, cmd) in
+            context.commands().filter(|(_, _, cmd)| cmd.is_any(&["[", "test"]))
+        {
+            let [left, operator, right, ..] = cmd.args.as_slice() else { continue };
+            let compares = ["=", "==", "!=", "-eq", "-ne", "-lt", "-gt", "-le", "-ge"]
+                .contains(&operator.text.as_str());
+            if compares && left.is_literal && right.is_literal {
+                context
+                    .within(sink, view, script, cmd.span, "the comparison is always the same")
+                    .hint("write `$name`, if a variable is meant");
+            }
+        }
+    }),
+    ..PLAIN
+};

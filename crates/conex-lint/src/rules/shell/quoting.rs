@@ -65,6 +65,8 @@ fn unquoted(parts: &[Part]) -> impl Iterator<Item = &Part> {
 fn split_words<'s>(script: &'s ShellText, mut visit: impl FnMut(&'s Word)) {
     struct Split<'s, 'f> {
         text: &'s str,
+        /// bash takes the arguments of `export` for assignments, dash cuts them.
+        is_bash: bool,
         visit: &'f mut dyn FnMut(&'s Word),
     }
     impl<'s> Visit<'s> for Split<'s, '_> {
@@ -74,8 +76,7 @@ fn split_words<'s>(script: &'s ShellText, mut visit: impl FnMut(&'s Word)) {
                 ["export", "local", "declare", "readonly", "typeset"].contains(&name)
             });
             for word in words(command) {
-                // `export a=$b` is an assignment for bash, and meant as one everywhere.
-                if !(declares && word.span.of(self.text).contains('=')) {
+                if !(self.is_bash && declares && word.span.of(self.text).contains('=')) {
                     (self.visit)(word);
                 }
             }
@@ -87,7 +88,8 @@ fn split_words<'s>(script: &'s ShellText, mut visit: impl FnMut(&'s Word)) {
             conex_shell::walk_command(self, command);
         }
     }
-    script.script.visit(&mut Split { text: &script.text, visit: &mut visit });
+    let is_bash = script.shell == crate::script::Shell::Bash;
+    script.script.visit(&mut Split { text: &script.text, is_bash, visit: &mut visit });
 }
 
 /// Variables whose every value in this script is one plain word.

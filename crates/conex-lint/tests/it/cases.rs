@@ -1,0 +1,298 @@
+//! Where rules fire and where they do not, beyond their own examples. A mended bug adds a line.
+
+use crate::linting::linted;
+
+/// Codes found in a text, BuildKit's names where there is no code; advice (`style`) left out.
+fn found(text: &str) -> Vec<String> {
+    let style = conex_lint::Level::Style;
+    let findings = linted(text).findings;
+    let serious = findings.iter().filter(|one| one.level != style);
+    serious.map(|one| format!("{}:{}", one.code, one.span.start.line)).collect()
+}
+
+/// Whether a code is found in a step of a file that is otherwise in order.
+fn fires(code: &str, step: &str) -> bool {
+    let text = format!("FROM debian:13\n{step}\n");
+    linted(&text).findings.iter().any(|one| one.code == code)
+}
+
+#[test]
+fn rules_fire_where_they_should() {
+    let wrong: Vec<String> = FIRES
+        .iter()
+        .flat_map(|(code, steps)| steps.iter().map(move |step| (code, step)))
+        .filter(|(code, step)| !fires(code, step))
+        .map(|(code, step)| format!("{code} does not fire on {step}"))
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn rules_are_silent_where_nothing_is_wrong() {
+    let wrong: Vec<String> = SILENT
+        .iter()
+        .flat_map(|(code, steps)| steps.iter().map(move |step| (code, step)))
+        .filter(|(code, step)| fires(code, step))
+        .map(|(code, step)| format!("{code} fires on {step}"))
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+const FIRES: &[(&str, &[&str])] = &[
+    (
+        "DL3014",
+        &[
+            "RUN sudo apt-get install git",
+            "RUN /usr/bin/apt-get install git",
+            "RUN DEBIAN_FRONTEND=noninteractive apt-get install git",
+            "RUN (apt-get install git)",
+            "RUN if true; then apt-get install git; fi",
+            "RUN <<EOF\napt-get install git\nEOF",
+            "RUN [\"apt-get\", \"install\", \"git\"]",
+            "ONBUILD RUN apt-get install git",
+            "RUN x=$(apt-get install git)",
+            "RUN apt-get -q install git",
+        ],
+    ),
+    (
+        "DL3008",
+        &[
+            "RUN apt-get install -y a=1 b",
+            "RUN apt-get -y -t sid install a",
+            "RUN apt-get install $A b",
+        ],
+    ),
+    (
+        "DL3013",
+        &[
+            "RUN pip install a",
+            "RUN python3 -m pip install a",
+            "RUN pip3.12 install 'a[b]'",
+            "RUN pip install git+https://x.test/y",
+        ],
+    ),
+    ("DL3018", &["RUN apk add -t .deps gcc", "RUN apk --no-cache add 'a'"]),
+    ("DL3042", &["RUN pip install -r x", "ENV PIP_NO_CACHE_DIR=0\nRUN pip install a==1"]),
+    ("DL3009", &["RUN apt-get update && apt-get install -y a=1", "RUN apt update"]),
+    ("DL3032", &["RUN yum -y install a-1"]),
+    ("DL3047", &["RUN wget x", "RUN wget -O - x | cat"]),
+    ("DL3059", &["RUN a\nRUN b", "RUN --network=none a\nRUN --network=none b"]),
+    ("DL4006", &["RUN a | b", "RUN x=$(a | b)", "SHELL [\"/bin/bash\", \"-c\"]\nRUN a | b"]),
+    ("DL3046", &["RUN useradd --uid=123456 a", "RUN groupadd x && useradd -u 1000000 -g x a"]),
+    ("DL3002", &["USER root", "USER 0:0", "USER a\nUSER root"]),
+    ("SC2086", &["RUN x=$(a) && ls $x", "ARG X\nRUN ls $X", "RUN ls > $X", "RUN ls ${X%.c}"]),
+    ("SC2046", &["RUN ls $(cat x)", "RUN ls `cat x`"]),
+    ("SC2164", &["RUN cd /a; b", "RUN pushd /a; b"]),
+    ("SC2154", &["RUN echo \"$nothing\""]),
+    ("SC3037", &["RUN echo -e a", "RUN echo -ne a"]),
+    ("SC3010", &["RUN [[ -f a ]] && b", "RUN if [[ a = b ]]; then c; fi"]),
+    ("SC3040", &["RUN set -o pipefail", "RUN set -euxo pipefail"]),
+    ("SC1072", &["RUN if true; then a", "RUN a && ", "RUN echo 'a", "RUN (a"]),
+    ("DL3067", &["COPY --from=debian:13 / /"]),
+    ("WorldWritable", &["RUN chmod -R 777 /x", "RUN chmod a+w x", "COPY --chmod=0666 a b"]),
+    (
+        "PipeToShell",
+        &["RUN curl -f x | bash", "RUN wget -qO- x | sudo sh -s", "RUN curl x | python3 -"],
+    ),
+    (
+        "SecretInCommand",
+        &["RUN git clone https://u:p@x.test/y", "RUN curl -H 'Authorization: Bearer abcdefghij' x"],
+    ),
+    (
+        "InsecureDownload",
+        &[
+            "RUN curl -kL x",
+            "RUN wget --no-check-certificate x",
+            "RUN pip install --trusted-host x y",
+        ],
+    ),
+];
+
+const SILENT: &[(&str, &[&str])] = &[
+    (
+        "DL3014",
+        &[
+            "RUN apt-get -qqy install git",
+            "RUN apt-get install --yes git",
+            "RUN apt-get --assume-yes install git",
+            "RUN echo apt-get install git",
+            "RUN echo 'apt-get install git'",
+            "# apt-get install git\nRUN a",
+            "RUN apt-get update",
+        ],
+    ),
+    (
+        "DL3008",
+        &[
+            "RUN apt-get install -y $PACKAGES",
+            "RUN apt-get install -y ./a.deb",
+            "RUN apt-get install -y a/sid",
+            "RUN apt-get -t sid install -y a=1",
+        ],
+    ),
+    (
+        "DL3013",
+        &[
+            "RUN pip install -r x",
+            "RUN pip install .",
+            "RUN pip install ./a.whl",
+            "RUN pip install -e .",
+            "RUN pip install 'a>=1'",
+            "RUN pip install -i x a==1",
+            "RUN pip uninstall a",
+        ],
+    ),
+    (
+        "DL3009",
+        &[
+            "RUN apt-get update && rm -rf /var/lib/apt/lists/*",
+            "RUN apt-get update && rm -r /var/lib/apt/lists /var/cache/apt",
+            "RUN --mount=type=cache,target=/var/lib/apt apt-get update",
+            "RUN --mount=type=tmpfs,target=/var/lib/apt/lists apt-get update",
+        ],
+    ),
+    ("DL3003", &["RUN (cd /a && b)", "RUN x=$(cd /a && pwd)"]),
+    (
+        "DL3042",
+        &[
+            "ENV PIP_NO_CACHE_DIR=1\nRUN pip install a==1",
+            "RUN pip install a==1 && rm -rf /root/.cache",
+        ],
+    ),
+    (
+        "DL3059",
+        &[
+            "RUN a\n# part two\nCOPY a /b\nRUN b",
+            "RUN --network=none a\nRUN b",
+            "RUN <<E\na\nE\nRUN b",
+        ],
+    ),
+    (
+        "DL4006",
+        &[
+            "SHELL [\"/bin/bash\", \"-o\", \"pipefail\", \"-c\"]\nRUN a | b",
+            "SHELL [\"/bin/ash\", \"-eo\", \"pipefail\", \"-c\"]\nRUN a | b",
+            "RUN set -o pipefail && a | b",
+            "RUN echo 'a | b'",
+            "RUN a || b",
+            "SHELL [\"powershell\"]\nRUN a | b",
+        ],
+    ),
+    (
+        "DL3020",
+        &["ADD https://x.test/a /b", "ADD a.tar.xz /b", "ADD $A /b", "ADD git@x.test:a.git /b"],
+    ),
+    ("DL3021", &["COPY a b .", "COPY a b c/", "COPY [\"a\", \"b\", \"c/\"]", "COPY a b"]),
+    ("DL3001", &["RUN vim --version", "RUN echo ssh", "RUN apt-get install ssh"]),
+    ("DL3027", &["RUN apt-get update", "RUN ./apt-x", "RUN echo apt"]),
+    (
+        "SC2086",
+        &[
+            "RUN x=1 && ls $x",
+            "RUN ls \"$x\"",
+            "RUN y=$x",
+            "RUN case $x in a) b;; esac",
+            "RUN echo $# $?",
+            "RUN for i in a b; do echo $i; done",
+            "RUN echo '$x'",
+            "RUN ls ${x:+a}",
+        ],
+    ),
+    ("SC2046", &["RUN make -j $(nproc)", "RUN x=$(a)", "RUN ls \"$(a)\""]),
+    ("SC2164", &["RUN cd /a && b", "RUN cd /a || exit", "RUN set -e; cd /a; b", "RUN a && cd /b"]),
+    (
+        "SC2154",
+        &[
+            "ARG x\nRUN echo \"$x\"",
+            "ENV x=1\nRUN echo \"$x\"",
+            "RUN read -r x && echo \"$x\"",
+            "RUN . /x && echo \"$y\"",
+            "RUN echo \"${x:-1}\"",
+            "RUN --mount=type=secret,id=a,env=x echo \"$x\"",
+        ],
+    ),
+    (
+        "SC2016",
+        &["RUN awk '{print $1}' x", "RUN sh -c 'echo $x'", "RUN sed 's/a$/b/' x", "RUN echo '$'"],
+    ),
+    (
+        "SC3010",
+        &[
+            "SHELL [\"/bin/bash\", \"-c\"]\nRUN [[ -f a ]] && b",
+            "RUN [ -f a ] && b",
+            "RUN <<EOF\n#!/bin/bash\n[[ -f a ]] && b\nEOF",
+        ],
+    ),
+    (
+        "SC1072",
+        &[
+            "RUN <<EOF\n#!/usr/bin/env python3\nif x:\n  y('\nEOF",
+            "SHELL [\"pwsh\"]\nRUN if (a) { b }",
+            "RUN [\"if\"]",
+            "RUN case x in a) b ;; esac",
+            "RUN a() { b; }; a",
+        ],
+    ),
+    ("SC1083", &["RUN find . -exec a {} +", "RUN { a; }", "RUN echo ${a}"]),
+    ("WorldWritable", &["RUN chmod 755 /x", "RUN chmod 1777 /tmp", "RUN chmod +x a"]),
+    ("SecretInFile", &["ENV AWS=AKIAXXXXXXXXXXXXXXXX", "RUN echo ghp_"]),
+    (
+        "SecretInCommand",
+        &[
+            "RUN curl -u \"$U:$P\" x",
+            "RUN git clone https://x.test/a@b",
+            "RUN curl -H \"Authorization: Bearer $T\" x",
+        ],
+    ),
+];
+
+#[test]
+fn realistic_files_have_only_the_findings_that_they_deserve() {
+    let none: [&str; 0] = [];
+    for (text, expected) in [
+        (
+            "# syntax=docker/dockerfile:1\nFROM golang:1.25 AS build\nWORKDIR /src\nCOPY go.mod go.sum ./\n\
+             RUN --mount=type=cache,target=/go/pkg/mod go mod download\nCOPY . .\n\
+             RUN CGO_ENABLED=0 go build -o /out/app ./cmd/app\nFROM scratch\n\
+             COPY --from=build /out/app /app\nUSER 65532:65532\nENTRYPOINT [\"/app\"]\n",
+            &none[..],
+        ),
+        (
+            "FROM node:24-slim AS deps\nWORKDIR /app\nCOPY package.json package-lock.json ./\nRUN npm ci\n\
+             FROM node:24-slim\nWORKDIR /app\nENV NODE_ENV=production\nCOPY --from=deps /app/node_modules ./node_modules\n\
+             COPY src ./src\nUSER 1000\nEXPOSE 3000\nHEALTHCHECK CMD [\"node\", \"src/health.js\"]\nCMD [\"node\", \"src/index.js\"]\n",
+            &none[..],
+        ),
+        (
+            "FROM debian:13\nRUN set -eux; \\\n    apt-get update; \\\n    apt-get install -y --no-install-recommends \\\n\
+             \x20       ca-certificates=2025* \\\n    ; \\\n    rm -rf /var/lib/apt/lists/*\n\
+             RUN groupadd -r app && useradd -r -g app app\nUSER 1000\nCMD [\"a\"]\n",
+            &none[..],
+        ),
+        (
+            "FROM alpine:3.22\nRUN --mount=type=bind,source=.,target=/src,rw make -C /src\nRUN <<-EOF sh\n\tset -e\n\techo a\n\tEOF\nUSER 1\n",
+            &none[..],
+        ),
+    ] {
+        assert_eq!(found(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn places_are_exact_through_continuations_and_heredocs() {
+    let at = |text: &str, code: &str| {
+        let findings = linted(text).findings;
+        let one = findings.iter().find(|one| one.code == code).unwrap_or_else(|| panic!("{code}"));
+        let (start, end) = (one.span.start, one.span.end);
+        (start.line, start.column, end.line, end.column)
+    };
+    let continued = "FROM debian:13\nRUN a \\\n  # note\n  && apt-get \\\n     install x\n";
+    assert_eq!(at(continued, "DL3014"), (5, 6, 5, 13));
+    let heredoc = "FROM debian:13\nRUN <<-EOF\n\ta\n\t\tapt-get install x\n\tEOF\n";
+    assert_eq!(at(heredoc, "DL3014"), (4, 11, 4, 18));
+    let inner = "FROM debian:13\nRUN cat <<EOF | sh -s é \"`a`\"\n$(apt-get install x)\nEOF\n";
+    assert_eq!(at(inner, "DL3014"), (3, 11, 3, 18));
+    assert_eq!(at(inner, "SC2006"), (2, 26, 2, 29));
+    let trigger = "FROM debian:13\nONBUILD  RUN  apt-get install x\n";
+    assert_eq!(at(trigger, "DL3014"), (2, 23, 2, 30));
+}
