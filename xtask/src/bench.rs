@@ -11,6 +11,7 @@
 mod cases;
 mod measure;
 mod peers;
+mod registry;
 mod workload;
 
 use std::path::PathBuf;
@@ -108,6 +109,7 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
             tables.push(measure::table(case.name, case.what, &results));
         }
     }
+    registry::end();
     println!("{}", peers::machine(&lab));
     println!("{}", tables.join("\n"));
     Ok(())

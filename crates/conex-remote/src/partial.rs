@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use conex_oci::{Descriptor, Digest, Hasher};
 
 use crate::client::upload::OpenAt;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::limits::BUFFER_SIZE;
 
 /// Keeps partial blobs. A store implements it so that an interrupted pull goes on where it was.
@@ -80,7 +80,16 @@ pub(crate) fn complete(
         let mut size = kept;
         let mut body = open(kept).map_err(Error::from)?;
         loop {
-            let count = body.read(&mut buffer).map_err(Error::from)?;
+            let count = match body.read(&mut buffer).map_err(Error::from) {
+                Ok(count) => count,
+                Err(error) => {
+                    // What is known to be false is no beginning of anything.
+                    if error.kind() == ErrorKind::Mismatch {
+                        partial.discard().map_err(failed)?;
+                    }
+                    return Err(error);
+                }
+            };
             let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else { break };
             size += count as u64;
             if size > blob.size {

@@ -48,6 +48,8 @@ pub struct PartialBlob {
     path: PathBuf,
     hasher: Hasher,
     size: u64,
+    /// Nothing is left of it under its name.
+    is_done: bool,
 }
 
 /// What the bytes of a partial turned out to be.
@@ -81,7 +83,8 @@ impl Lease {
         let mut hasher = Hasher::new(blob.digest.algorithm());
         let size =
             hash(lock.file(), &mut hasher).map_err(|source| Error::io("read", &path, source))?;
-        Ok(Some(PartialBlob { lease: self.clone(), blob: blob.clone(), lock, path, hasher, size }))
+        let (lease, blob) = (self.clone(), blob.clone());
+        Ok(Some(PartialBlob { lease, blob, lock, path, hasher, size, is_done: false }))
     }
 }
 
@@ -138,7 +141,7 @@ impl PartialBlob {
     /// # Errors
     /// There are more or fewer bytes than the blob has
     /// ([`Mismatch`](crate::ErrorKind::Mismatch)), or the store cannot take them; then they stay.
-    pub fn commit(self, durability: Durability) -> Result<PartialVerdict> {
+    pub fn commit(mut self, durability: Durability) -> Result<PartialVerdict> {
         if self.size != self.blob.size {
             return Err(Error::size_mismatch(&self.blob.digest, self.blob.size, self.size));
         }
@@ -151,8 +154,10 @@ impl PartialBlob {
         let second = self.lease.shared.file.new_path("blob")?;
         fs::hard_link(&self.path, &second).map_err(|e| Error::io("link", &self.path, e))?;
         let file = self.file()?;
-        let writer = BlobWriter::of_file(self.lease.clone(), file, second, self.hasher, self.size);
+        let (lease, hasher) = (self.lease.clone(), self.hasher.clone());
+        let writer = BlobWriter::of_file(lease, file, second, hasher, self.size);
         writer.commit(Some(&self.blob), durability)?;
+        self.is_done = true;
         // It is a blob now; a name that stays is found by the next collection.
         let _ = fs::remove_file(&self.path);
         Ok(PartialVerdict::Right)
@@ -162,8 +167,18 @@ impl PartialBlob {
     ///
     /// # Errors
     /// The file cannot be removed.
-    pub fn discard(self) -> Result<()> {
+    pub fn discard(mut self) -> Result<()> {
+        self.is_done = true;
         fs::remove_file(&self.path).map_err(|source| Error::io("remove", &self.path, source))
+    }
+}
+
+impl Drop for PartialBlob {
+    fn drop(&mut self) {
+        if self.size == 0 && !self.is_done {
+            // There is nothing to go on with; a file that stays is found by the next collection.
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 

@@ -21,6 +21,10 @@ pub fn auto() -> Mode {
 
 /// Starts to show progress.
 pub fn start(session: &Session, mode: Mode, title: String) -> Progress {
+    start_with(session, mode, title, "CACHED")
+}
+
+fn start_with(session: &Session, mode: Mode, title: String, reused: &'static str) -> Progress {
     let begin = Instant::now();
     let size = || {
         let size = conex_term::terminal_size(std::io::stderr());
@@ -32,11 +36,12 @@ pub fn start(session: &Session, mode: Mode, title: String) -> Progress {
         Arc::new(move || begin.elapsed()),
         Arc::new(size),
     );
+    let options = ProgressOptions { reused, ..options };
     Progress::start(mode, Box::new(std::io::stderr()), options)
 }
 
 /// Starts to show a transfer: live on a terminal, else nothing but what is wrong.
 pub fn of_transfer(session: &Session, quiet: bool, title: String) -> Progress {
     let mode = if quiet { Mode::Quiet } else { auto() };
-    start(session, mode, title)
+    start_with(session, mode, title, "already exists")
 }

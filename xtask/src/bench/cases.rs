@@ -71,6 +71,16 @@ pub(crate) const CASES: &[Case] = &[
     Case { name: "run-true", what: "a container that runs `true` and is gone", contestants: run },
     Case { name: "save-gzip", what: "an image of 1 GB to a gzip archive", contestants: save },
     Case { name: "unpack", what: "the same archive back into a store", contestants: unpack },
+    Case {
+        name: "pull-1gb",
+        what: "an image of 1 GB from a registry into an unpacked state",
+        contestants: super::registry::pull,
+    },
+    Case {
+        name: "push-1gb",
+        what: "the same image, built here, packed and sent to a registry",
+        contestants: super::registry::push,
+    },
     Case { name: "start", what: "`--version`", contestants: start },
 ];
 
@@ -201,7 +211,7 @@ fn bundle(lab: &Lab) -> Result<PathBuf> {
 }
 
 /// Builds an image of 1 GB in a tool's store, once.
-fn large_image(lab: &Lab, tool: &str) -> Result<()> {
+pub(super) fn large_image(lab: &Lab, tool: &str) -> Result<()> {
     let context = context(lab, "large", &format!("FROM {BASE}\nCOPY large /large\n"), None)?;
     workload::large_file(&context.join("large"), 840 << 20)?;
     let words = lab.build(tool, "bench-large", &context, false);
@@ -364,7 +374,7 @@ fn start(lab: &Lab) -> Result<Vec<Contestant>> {
     Ok(tools.into_iter().map(ask).collect())
 }
 
-fn remove(path: &Path) -> Result<()> {
+pub(super) fn remove(path: &Path) -> Result<()> {
     let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
     match removed {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -96,9 +96,15 @@ impl Plan {
     /// Fetches a piece, with a few quick attempts. Longer waits are the reader's own: it must be
     /// able to end these threads soon.
     fn fetch_soon(&self, piece: u64) -> Result<Vec<u8>> {
+        let first = self.start + piece * RANGE_PIECE_SIZE;
+        let size = self.blob.size.saturating_sub(first).min(RANGE_PIECE_SIZE);
+        let mut bytes = self.state().spare.pop().unwrap_or_default();
+        bytes.resize(usize::try_from(size).unwrap_or(0), 0);
+        let mut filled = 0;
         let mut attempt = 0;
         loop {
-            match self.fetch(piece) {
+            match self.fetch(first, &mut bytes, &mut filled) {
+                Ok(()) => return Ok(bytes),
                 Err(error) if error.is_transient() && attempt < QUICK_ATTEMPTS => {
                     attempt += 1;
                     let wait = error.retry_after().unwrap_or(QUICK_WAIT * attempt);
@@ -107,14 +113,15 @@ impl Plan {
                     }
                     self.repository.shared.options.clock.sleep(wait);
                 }
-                done => return done,
+                Err(error) => return Err(error),
             }
         }
     }
 
-    fn fetch(&self, piece: u64) -> Result<Vec<u8>> {
-        let first = self.start + piece * RANGE_PIECE_SIZE;
-        let last = (first + RANGE_PIECE_SIZE).min(self.blob.size).saturating_sub(1);
+    /// Fills the rest of a piece that begins at `start`: what came before a break stays.
+    fn fetch(&self, start: u64, bytes: &mut [u8], filled: &mut usize) -> Result<()> {
+        let first = start + *filled as u64;
+        let last = (start + bytes.len() as u64).saturating_sub(1);
         let direct = self.state().direct.clone();
         let answer = match direct {
             Some(url) => {
@@ -139,27 +146,22 @@ impl Plan {
             let message = format!("blob `{}` came with another range than asked", self.blob.digest);
             return Err(Error::protocol(message));
         }
-        let size = usize::try_from(last - first + 1).unwrap_or(0);
-        let mut bytes = self.state().spare.pop().unwrap_or_default();
-        bytes.resize(size, 0);
         let mut body = answer.into_reader();
-        let mut filled = 0;
-        while filled < size {
+        while let Some(space) = bytes.get_mut(*filled..).filter(|space| !space.is_empty()) {
             if self.state().stop {
                 return Err(Error::canceled());
             }
-            let space = bytes.get_mut(filled..).unwrap_or_default();
             match body.read(space)? {
                 0 => {
                     let message = format!("blob `{}` broke off", self.blob.digest);
                     return Err(Error::network(message));
                 }
-                count => filled += count,
+                count => *filled += count,
             }
         }
         // Reading to the end lets the connection be used again.
         let _ = body.read(&mut [0]);
-        Ok(bytes)
+        Ok(())
     }
 
     fn ask(&self, first: u64, last: u64) -> Result<crate::http::Response> {

@@ -52,7 +52,8 @@ impl Survey {
             found: Vec::new(),
             seen: HashSet::new(),
         };
-        let root = source.root().map_err(|error| Error::local("cannot find the image", error))?;
+        let root =
+            source.root().map_err(|error| Error::local("cannot look up the image", error))?;
         let root = match &options.platform {
             Some(platform) => planner.choose(root, platform)?,
             None => root,

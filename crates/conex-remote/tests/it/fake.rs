@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use conex_oci::{Descriptor, Digest, MediaType};
+use conex_oci::{Compression, Descriptor, Digest, MediaType};
 
 /// A request as it came in.
 #[derive(Debug, Clone)]
@@ -285,7 +285,7 @@ pub(crate) struct Content {
 
 impl Content {
     pub(crate) fn add_blob(&mut self, bytes: &[u8]) -> Descriptor {
-        let blob = crate::support::blob_of(bytes);
+        let blob = Descriptor::of(MediaType::OciLayer(Compression::Gzip), bytes);
         self.blobs.insert(blob.digest.to_string(), bytes.to_vec());
         blob
     }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr)] // every function here is part of a test
 
+mod clouds;
 mod docker_registry;
 mod fake;
 mod faults;

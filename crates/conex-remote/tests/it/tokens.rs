@@ -277,14 +277,14 @@ fn false_token_servers_are_refused() {
 }
 
 /// Hands requests to a fake whatever host they name, and has a fixed time.
-struct ToFake {
+pub(crate) struct ToFake {
     client: Client,
     fake: String,
-    seen: Mutex<Vec<String>>,
+    pub(crate) seen: Mutex<Vec<String>>,
 }
 
 impl ToFake {
-    fn new(fake: &Fake) -> Self {
+    pub(crate) fn new(fake: &Fake) -> Self {
         Self { client: Client::new(options()), fake: fake.host(), seen: Mutex::default() }
     }
 }

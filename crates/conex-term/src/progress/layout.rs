@@ -208,7 +208,8 @@ impl<'m> Sheet<'m> {
                 match outcome {
                     Outcome::Done => (palette.good("✔"), unpainted, vec![palette.dim(&time)]),
                     Outcome::Cached => {
-                        (palette.reused("✔"), unpainted, vec![palette.reused("CACHED")])
+                        let word = self.model.reused;
+                        (palette.reused("✔"), unpainted, vec![palette.reused(word)])
                     }
                     Outcome::Canceled => {
                         (palette.warning("■"), unpainted, vec![palette.warning("canceled")])

@@ -36,6 +36,8 @@ const OUTBOX_SIZE_MAX: usize = 1 << 20;
 pub const TAIL_LINES: usize = 5;
 /// Log lines shown of a failed step, unless told otherwise.
 const FAILURE_LINES: usize = 50;
+/// What is said of a step that an earlier result was used for, unless told otherwise.
+const REUSED: &str = "CACHED";
 
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +81,8 @@ pub struct ProgressOptions {
     pub tail_lines: usize,
     /// Log lines shown of a failed step.
     pub failure_lines: usize,
+    /// What is said of a step that an earlier result was used for.
+    pub reused: &'static str,
 }
 
 impl ProgressOptions {
@@ -91,6 +95,7 @@ impl ProgressOptions {
             size,
             tail_lines: TAIL_LINES,
             failure_lines: FAILURE_LINES,
+            reused: REUSED,
         }
     }
 }
@@ -146,7 +151,7 @@ impl Progress {
             Mode::Quiet => View::Quiet,
         };
         let state = State {
-            model: Model::new(now),
+            model: Model::new(now, options.reused),
             view,
             outbox: String::new(),
             closed: false,

@@ -31,6 +31,8 @@ pub(super) struct Model {
     pub(super) notes: Vec<String>,
     /// The name and the text that findings are about.
     pub(super) source: Option<(String, String)>,
+    /// What is said of a step that an earlier result was used for.
+    pub(super) reused: &'static str,
 }
 
 pub(super) struct Vertex {
@@ -76,8 +78,9 @@ pub(super) struct Counts {
 }
 
 impl Model {
-    pub(super) fn new(now: Duration) -> Self {
+    pub(super) fn new(now: Duration, reused: &'static str) -> Self {
         Self {
+            reused,
             began: now,
             vertices: Vec::new(),
             places: HashMap::new(),

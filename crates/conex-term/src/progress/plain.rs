@@ -180,7 +180,7 @@ impl Plain {
         };
         let line = match outcome {
             Outcome::Done => format!("DONE {}", tenths(took.unwrap_or_default())),
-            Outcome::Cached => "CACHED".to_owned(),
+            Outcome::Cached => model.reused.to_owned(),
             // A step that never began has nothing to be canceled.
             Outcome::Canceled if took.is_none() => return,
             Outcome::Canceled => "CANCELED".to_owned(),

@@ -49,7 +49,7 @@ impl Bench {
         );
         options.failure_lines = 4;
         let state = State {
-            model: Model::new(now),
+            model: Model::new(now, "CACHED"),
             view,
             outbox: String::new(),
             closed: false,

@@ -91,6 +91,7 @@ pub fn run(session: &Session, args: Args) -> Result<()> {
         lease.hold_image(&record.id)?;
         let title = format!("Pushing {}", reference.familiar());
         let progress = crate::progress::of_transfer(session, args.quiet, title);
+        let shipping = Shipping { reporter: &progress, ..shipping.clone() };
         let pushed = Shipment::of(&lease, &record.id, &shipping)
             .and_then(|shipment| push_with(&client, &shipment, &reference, &options, &progress));
         progress.finish()?;

@@ -44,7 +44,7 @@ pub enum Found {
     /// In the store.
     InStore,
     /// In a file that still grows.
-    Coming(Follower),
+    Coming(Box<Follower>),
 }
 
 impl Arrivals {
@@ -86,12 +86,12 @@ impl Arrivals {
             match state.blobs.get(&blob.digest) {
                 Some(Arrival::There) => return Some(Found::InStore),
                 Some(Arrival::Coming(file, _)) => {
-                    return Some(Found::Coming(Follower {
+                    return Some(Found::Coming(Box::new(Follower {
                         arrivals: Arc::clone(self),
                         blob: blob.clone(),
                         file: Arc::clone(file),
                         offset: 0,
-                    }));
+                    })));
                 }
                 None if state.is_over => return None,
                 None => {

@@ -190,7 +190,11 @@ impl<'s> Sides<'s> {
         Ok(tags)
     }
 
-    fn source<'l>(&'l self, from: &Place) -> Result<Box<dyn ImageSource + 'l>> {
+    fn source<'l>(
+        &'l self,
+        from: &Place,
+        reporter: &dyn Reporter,
+    ) -> Result<Box<dyn ImageSource + 'l>> {
         match from {
             Place::Registry(reference) => {
                 Ok(Box::new(self.client(&self.from)?.repository(reference)))
@@ -199,7 +203,8 @@ impl<'s> Sides<'s> {
                 let lease = self.lease()?;
                 let record = self.session.store()?.resolve(name)?;
                 lease.hold_image(&record.id)?;
-                Ok(Box::new(Shipment::of(lease, &record.id, &Shipping::usual())?))
+                let shipping = Shipping { reporter, ..Shipping::usual() };
+                Ok(Box::new(Shipment::of(lease, &record.id, &shipping)?))
             }
             Place::Layout(folder, tag) => {
                 let layout = open_layout(folder)?;
@@ -231,7 +236,7 @@ pub fn copy(
     options: &CopyOptions,
     reporter: &dyn Reporter,
 ) -> Result<Copied> {
-    let source = sides.source(from)?;
+    let source = sides.source(from, reporter)?;
     let source = source.as_ref();
     match to {
         Place::Registry(reference) => {

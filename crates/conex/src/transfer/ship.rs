@@ -4,15 +4,17 @@
 //! A layer that came from outside leaves as it came. One that was built here has no tar on the
 //! disk: it is made again from its files, compressed, and checked against its diff ID.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::{self, Read};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use conex_layer::{Encoder, EncoderOptions, Hashing, Stack, WriteOptions};
 use conex_oci::{
     BlobSource, Compression, Descriptor, Digest, Index, Manifest, MediaType, Platform,
 };
 use conex_remote::ImageSource;
+use conex_report::{Event, Outcome, Reporter, Unit, VertexId};
 use conex_store::{Durability, ImageKind, ImageLayer, Lease, Snapshot};
 use conex_sys::dir::Dir;
 
@@ -29,7 +31,7 @@ pub enum Keep {
 }
 
 /// How layers leave.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Shipping<'s> {
     /// Compression of layers that have no shipped form yet.
     pub compression: Compression,
@@ -49,6 +51,8 @@ pub struct Shipping<'s> {
     pub platform: Option<Platform>,
     /// Checked now and then; true stops the work.
     pub cancelled: Option<&'s AtomicBool>,
+    /// Is told how far packing is.
+    pub reporter: &'s dyn Reporter,
 }
 
 impl Shipping<'_> {
@@ -64,6 +68,7 @@ impl Shipping<'_> {
             index_annotations: BTreeMap::new(),
             platform: None,
             cancelled: None,
+            reporter: &conex_report::Discard,
         }
     }
 }
@@ -296,6 +301,7 @@ pub fn ship_layer(
 pub fn pack(lease: &Lease, snapshot: &Snapshot, shipping: &Shipping<'_>) -> Result<Descriptor> {
     let act = || format!("cannot pack the layer `{}`", snapshot.diff_id());
     let failed = |error: io::Error| CliError::because(act(), error);
+    let packing = Packing::begin(shipping.reporter, snapshot);
     let encoder = EncoderOptions {
         compression: shipping.compression,
         level: shipping.level,
@@ -303,8 +309,10 @@ pub fn pack(lease: &Lease, snapshot: &Snapshot, shipping: &Shipping<'_>) -> Resu
         hash: Hashing::DiffId,
     };
     let mut encoder = Encoder::new(lease.blob_writer()?, &encoder).map_err(failed)?;
-    write_tar(snapshot, &mut encoder, shipping.cancelled)?;
+    let mut watched = Watched { out: &mut encoder, packing: &packing, count: 0, shown: 0 };
+    write_tar(snapshot, &mut watched, shipping.cancelled)?;
     let (writer, encoded) = encoder.finish().map_err(failed)?;
+    packing.end();
     if encoded.diff_id.as_ref() != Some(snapshot.diff_id()) {
         let message =
             format!("the files of the layer `{}` are not what they were", snapshot.diff_id());
@@ -317,6 +325,78 @@ pub fn pack(lease: &Lease, snapshot: &Snapshot, shipping: &Shipping<'_>) -> Resu
         lease.put_layer_blob(snapshot.diff_id(), &blob)?;
     }
     Ok(blob)
+}
+
+/// Tells how far packing is. Dropped without an end, it was stopped.
+struct Packing<'p> {
+    reporter: &'p dyn Reporter,
+    vertex: VertexId,
+    what: String,
+    size: u64,
+    outcome: Cell<Outcome>,
+}
+
+/// The numbers of layers that are packed in the events, far from those of transfers.
+const PACK_VERTEX: u32 = 5 << 20;
+
+/// Fewest bytes between two events of one layer.
+const PROGRESS_STEP: u64 = 4 << 20;
+
+impl<'p> Packing<'p> {
+    fn begin(reporter: &'p dyn Reporter, snapshot: &Snapshot) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(PACK_VERTEX);
+        let vertex = VertexId(NEXT.fetch_add(1, Ordering::Relaxed));
+        let what = snapshot.diff_id().digest().short().to_owned();
+        reporter.event(Event::Planned { vertex, name: format!("pack {what}") });
+        reporter.event(Event::Started { vertex });
+        let outcome = Cell::new(Outcome::Canceled);
+        Self { reporter, vertex, what, size: snapshot.tar_size(), outcome }
+    }
+
+    fn tell(&self, current: u64) {
+        self.reporter.event(Event::Progress {
+            vertex: self.vertex,
+            what: self.what.clone(),
+            unit: Unit::Bytes,
+            current,
+            total: Some(self.size),
+        });
+    }
+
+    fn end(self) {
+        self.outcome.set(Outcome::Done);
+    }
+}
+
+impl Drop for Packing<'_> {
+    fn drop(&mut self) {
+        let outcome = self.outcome.replace(Outcome::Canceled);
+        self.reporter.event(Event::Finished { vertex: self.vertex, outcome });
+    }
+}
+
+/// Counts what is packed.
+struct Watched<'w, W> {
+    out: W,
+    packing: &'w Packing<'w>,
+    count: u64,
+    shown: u64,
+}
+
+impl<W: io::Write> io::Write for Watched<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.out.write(bytes)?;
+        self.count += count as u64;
+        if self.count - self.shown >= PROGRESS_STEP || self.count == self.packing.size {
+            self.shown = self.count;
+            self.packing.tell(self.count);
+        }
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
 }
 
 /// Writes the layer tar of a snapshot.

@@ -26,9 +26,14 @@ mod peers_images;
 mod peers_support;
 mod prune;
 mod registry;
+mod registry_clouds;
 mod registry_copy;
+#[allow(dead_code)] // one fake for both crates; each uses a part of it
+#[path = "../../../conex-remote/tests/it/fake.rs"]
+mod registry_fake;
 mod registry_faults;
 mod registry_peer;
+mod registry_trouble;
 mod registry_wire;
 mod run_container;
 mod sandbox;

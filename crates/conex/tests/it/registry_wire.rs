@@ -109,8 +109,7 @@ fn pass(client: &TcpStream, server: &TcpStream, way: Way, state: &State) {
     let count = if way == Way::Down { &state.down } else { &state.up };
     let mut passed = 0_u64;
     let mut buffer = vec![0; 32 << 10];
-    loop {
-        let Ok(read) = from.read(&mut buffer) else { break };
+    while let Ok(read) = from.read(&mut buffer) {
         if read == 0 {
             break;
         }
@@ -126,7 +125,7 @@ fn pass(client: &TcpStream, server: &TcpStream, way: Way, state: &State) {
             && state.breaks_up.load(Ordering::SeqCst) == (way == Way::Up);
         if is_due && state.breaks.fetch_sub(1, Ordering::SeqCst) > 0 {
             // Closed without a linger, a connection is reset instead of ended.
-            drop(rustix::net::sockopt::set_socket_linger(client, Some(Duration::ZERO)));
+            let _ = rustix::net::sockopt::set_socket_linger(client, Some(Duration::ZERO));
             drop(server.shutdown(Shutdown::Both));
             drop(client.shutdown(Shutdown::Both));
             return;
