@@ -1,7 +1,6 @@
 //! RUN: one command in a container whose changes become a layer.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use conex_dockerfile::{Ignore, Mount as RunMountKind, Security, Sharing};
@@ -15,6 +14,7 @@ use conex_report::{Diagnostic, LogStream};
 use conex_store::{CacheMount, CacheMountOptions, NewSnapshot};
 use conex_sys::stat::FileKind;
 
+use super::output;
 use super::renew::{Ended, Use};
 use super::trees::{Counting, Source, not_found};
 use crate::context::Modes;
@@ -431,13 +431,15 @@ impl Engine<'_> {
         for note in running.notes() {
             self.tell(conex_report::Event::Note { text: note.clone() });
         }
-        let (stdout, stderr) = (running.stdout.take(), running.stderr.take());
+        let pipes = [
+            (running.stdout.take(), LogStream::Stdout),
+            (running.stderr.take(), LogStream::Stderr),
+        ];
         let masker = Masker::new(held.secrets.iter().cloned());
         let exit = std::thread::scope(|scope| {
-            for (pipe, stream) in [(stdout, LogStream::Stdout), (stderr, LogStream::Stderr)] {
-                let masker = masker.clone();
-                scope.spawn(move || self.show(index, stream, pipe, masker));
-            }
+            scope.spawn(|| {
+                output::forward(pipes, &masker, |stream, data| self.log(index, stream, data));
+            });
             running.wait()
         });
         let exit = exit.map_err(exec_error)?;
@@ -446,28 +448,6 @@ impl Engine<'_> {
             self.log(index, LogStream::Stderr, text);
         }
         Ok(exit.code())
-    }
-
-    fn show(
-        &self,
-        index: VertexIndex,
-        stream: LogStream,
-        pipe: Option<impl Read>,
-        mut masker: Masker,
-    ) {
-        let Some(mut pipe) = pipe else { return };
-        let mut buffer = vec![0; 16 << 10];
-        loop {
-            match pipe.read(&mut buffer) {
-                // A pipe that breaks has nothing more to say.
-                Ok(0) | Err(_) => break,
-                Ok(count) => self.log(index, stream, masker.push(&buffer[..count])),
-            }
-        }
-        let rest = masker.finish();
-        if !rest.is_empty() {
-            self.log(index, stream, rest);
-        }
     }
 }
 
