@@ -46,13 +46,13 @@ pub(crate) fn suggestions(report: &ImageReport) -> Vec<Suggestion> {
         all.push(Suggestion {
             saves: cache.size,
             layer: cache.layer,
-            text: format!("`{folder}`{more} holds {}: {advice}", cache.what),
+            text: format!("`{folder}`{more}: {advice}"),
         });
     }
     for duplicate in &report.duplicates {
         let [first, second, ..] = duplicate.paths.as_slice() else { continue };
         let text = format!(
-            "`{first}` and `{second}` are equal ({} copies): make the others links to one",
+            "make `{first}` and `{second}` links to one file: the {} copies are equal",
             duplicate.copies
         );
         all.push(Suggestion { saves: duplicate.wasted_size, layer: 0, text });
@@ -66,21 +66,17 @@ pub(crate) fn suggestions(report: &ImageReport) -> Vec<Suggestion> {
 fn of_waste(path: &str, cause: &str, stored_in: usize, hidden_by: usize) -> String {
     match cause {
         "deleted" => format!(
-            "`{path}` of layer {stored_in} is deleted in layer {hidden_by}, where it saves \
-             nothing: delete it in the instruction that makes it"
+            "delete `{path}` in the instruction that makes it (layer {stored_in}): in layer \
+             {hidden_by} that saves nothing"
         ),
         "rewritten" => format!(
-            "layer {hidden_by} stores `{path}` of layer {stored_in} again for another owner, \
-             mode or time: set them where it is made (`COPY --chown`, `--chmod`)"
+            "set owner and mode of `{path}` where it is made (layer {stored_in}; `COPY --chown`, \
+             `--chmod`): layer {hidden_by} stores all of it again for that"
         ),
         "replaced" => format!(
-            "layer {hidden_by} has something else in the place of `{path}` of layer {stored_in}: \
-             leave the first one out"
+            "leave `{path}` out of layer {stored_in}: layer {hidden_by} has something else there"
         ),
-        "repeated" => format!("layer {stored_in} has `{path}` more than once"),
-        _ => format!(
-            "`{path}` of layer {stored_in} is written again in layer {hidden_by}: write it once, \
-             or in one instruction"
-        ),
+        "repeated" => format!("write `{path}` once in layer {stored_in}"),
+        _ => format!("write `{path}` once: layers {stored_in} and {hidden_by} both store it"),
     }
 }

@@ -152,7 +152,8 @@ from_library!(
     conex_remote::Error,
     conex_registry::Error,
     conex_term::Error,
-    conex_elf::Error
+    conex_elf::Error,
+    conex_inventory::Error
 );
 
 impl From<conex_build::Error> for CliError {

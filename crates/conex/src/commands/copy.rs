@@ -19,13 +19,10 @@ use crate::transfer::{Place, Sides, parse_place, vertex_of};
 /// Manifests, configs and layers stay as they are, byte for byte, so digests never change. An
 /// image of several platforms is copied whole unless `--platform` picks one.
 #[derive(Debug, clap::Args)]
-#[command(
-    visible_alias = "cp",
-    after_help = "Examples:\n  conex copy alpine:3 registry.example.com/mirror/alpine:3\n  \
+#[command(after_help = "Examples:\n  conex copy alpine:3 registry.example.com/mirror/alpine:3\n  \
     conex copy --all-tags --referrers ghcr.io/acme/app localhost:5000/app\n  \
     conex copy --platform linux/arm64 docker://ghcr.io/acme/app:1 oci-archive:app.tar\n  \
-    conex copy store:app:1 oci:layout:1"
-)]
+    conex copy store:app:1 oci:layout:1")]
 pub struct Args {
     /// Where the image is
     #[arg(value_name = "SOURCE")]

@@ -6,13 +6,17 @@ use clap::Subcommand;
 use crate::error::Result;
 use crate::session::Session;
 
+mod analyze;
 mod base;
 mod build;
 mod builder;
 mod cache;
+mod cat;
 mod completion;
 mod copy;
+mod cp;
 mod demo;
+mod diff;
 mod digest;
 mod explain;
 mod export;
@@ -27,9 +31,11 @@ mod inspect;
 mod lint;
 mod load;
 mod login;
+mod ls;
 mod lsp;
 mod man;
 mod manifest;
+mod mount;
 mod pull;
 mod push;
 mod registry;
@@ -42,6 +48,7 @@ mod shown;
 mod system;
 mod tag;
 mod tags;
+mod umount;
 mod version;
 mod volume;
 
@@ -50,13 +57,19 @@ pub use save::to_file;
 /// Every command.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    Analyze(Box<analyze::Args>),
     /// Make base images without a registry
     Base(base::Args),
     Build(Box<build::Args>),
     Builder(builder::Args),
     Cache(cache::Args),
     Catalog(tags::CatalogArgs),
+    Cat(cat::Args),
+    Mount(mount::Args),
+    Umount(umount::Args),
     Completion(completion::Args),
+    Cp(cp::Args),
+    Diff(diff::Args),
     Copy(Box<copy::Args>),
     Delete(remote_removal::Args),
     Demo(demo::Args),
@@ -74,6 +87,7 @@ pub enum Command {
     Load(load::Args),
     Login(login::LoginArgs),
     Logout(login::LogoutArgs),
+    Ls(ls::Args),
     Lsp(lsp::Args),
     Man(man::Args),
     Manifest(manifest::Args),
@@ -96,6 +110,7 @@ pub enum Command {
 /// Runs a command.
 pub fn run(session: &Session, command: Command) -> Result<()> {
     match command {
+        Command::Analyze(args) => analyze::run(session, *args),
         Command::Base(args) => base::run(session, args),
         Command::Build(args) => build::run(session, *args),
         Command::Builder(args) => builder::run(session, args),
@@ -106,6 +121,12 @@ pub fn run(session: &Session, command: Command) -> Result<()> {
         Command::Digest(args) => digest::run(session, args),
         Command::Manifest(args) => manifest::run(session, args),
         Command::Tags(args) => tags::tags(session, args),
+        Command::Cat(args) => cat::run(session, args),
+        Command::Cp(args) => cp::run(session, args),
+        Command::Diff(args) => diff::run(session, args),
+        Command::Ls(args) => ls::run(session, args),
+        Command::Mount(args) => mount::run(session, args),
+        Command::Umount(args) => umount::run(session, args),
         Command::Completion(args) => completion::run(session, &args),
         Command::Fmt(args) => fmt::run(session, args),
         Command::History(args) => history::run(session, args),

@@ -26,7 +26,7 @@ pub use archive::{
 };
 pub use place::{Place, Sides, copy, parse_place, vertex_of};
 pub use pull::{PullOptions, Unpack, all_tags, pull, pull_with};
-pub use ship::{Keep, Shipment, Shipping, pack};
+pub use ship::{Keep, Shipment, Shipping, pack, write_tar};
 pub use sink::StoreSink;
 pub use unpack::unpack;
 

@@ -1,0 +1,250 @@
+//! `conex analyze`: what is in an image, which instruction put it there, and what is wasted.
+
+mod archive;
+mod engines;
+pub mod html;
+mod interactive;
+mod reports;
+mod rules;
+mod source;
+mod stream;
+pub mod take;
+mod text;
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use conex_inventory::{DiveReport, ImageReport, Limits};
+use serde_json::json;
+
+pub use reports::Analysis;
+use reports::Keeping;
+use source::{SourceOptions, Subject, open};
+use text::instruction;
+
+use crate::error::{CliError, Result};
+use crate::session::Session;
+
+/// Rows of each list in documents; totals count everything.
+const ROWS: usize = 100;
+
+/// Where an image comes from, on the command line.
+#[derive(Debug, Clone, clap::Args)]
+pub struct SourceArgs {
+    /// One platform of an image that has several
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Option<conex_oci::Platform>,
+
+    /// Check certificates of registries; `--tls-verify=false` also allows plain HTTP
+    #[arg(
+        long,
+        default_value_t = true,
+        default_missing_value = "true",
+        num_args = 0..=1,
+        require_equals = true,
+        action = clap::ArgAction::Set,
+        value_name = "BOOL"
+    )]
+    tls_verify: bool,
+
+    /// Read every layer, whatever was found out about it before
+    #[arg(long)]
+    no_cache: bool,
+}
+
+impl SourceArgs {
+    /// Finds an image and reads what is not known of it.
+    pub fn analyze(&self, session: &Session, image: &str) -> Result<Analysis> {
+        let options =
+            SourceOptions { platform: self.platform.clone(), tls_verify: self.tls_verify };
+        let subject = open(session, image, &options)?;
+        let keeping = if self.no_cache { Keeping::Nothing } else { Keeping::Store };
+        Analysis::of(session, subject, keeping)
+    }
+}
+
+/// Show what is in an image, which instruction put it there, and what is wasted
+///
+/// IMAGE is a name or ID of the store, a docker or OCI archive (`-` for standard input), an OCI
+/// layout (`oci:DIR[:TAG]`), an image of another engine (`docker-daemon:NAME`,
+/// `containers-storage:NAME`), or else a name in a registry, whose layers are read as they come.
+///
+/// Wasted are the bytes of all files in all layers, minus those of the files that are there at the
+/// end. What is found out about a layer is kept in the store by its diff ID.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  conex analyze app\n  conex analyze -i app                     \
+    look around in the terminal\n  conex analyze --format html -o report.html app\n  \
+    conex analyze --ci app                   exit with 3 where limits are broken\n  \
+    docker save app | conex analyze -"
+)]
+pub struct Args {
+    /// The image
+    #[arg(value_name = "IMAGE")]
+    image: String,
+
+    /// What to write
+    #[arg(long, value_enum, default_value = "text", value_name = "FORMAT")]
+    format: Shape,
+
+    /// Write to a file; without it, to standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+
+    /// Look around in the terminal
+    #[arg(short, long, conflicts_with_all = ["format", "output"])]
+    interactive: bool,
+
+    /// Show every row
+    #[arg(long)]
+    no_trunc: bool,
+
+    /// Count as dive does, in the results, the limits and `--format json`, which has its form then
+    #[arg(long)]
+    dive_compat: bool,
+
+    #[command(flatten)]
+    rules: rules::RuleArgs,
+
+    #[command(flatten)]
+    source: SourceArgs,
+}
+
+/// What is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Shape {
+    /// A summary that fits a screen
+    Text,
+    /// One document
+    Json,
+    /// One page without anything from elsewhere
+    Html,
+    /// Annotations of GitHub's workflows
+    Github,
+    /// GitLab's code quality report
+    Gitlab,
+    /// JUnit's XML, one test a limit
+    Junit,
+}
+
+/// Runs the command.
+pub fn run(session: &Session, args: Args) -> Result<()> {
+    let rules = args.rules.rules()?;
+    let analysis = args.source.analyze(session, &args.image)?;
+    if args.interactive {
+        return interactive::run(session, &analysis);
+    }
+    let rows = if args.no_trunc { usize::MAX >> 1 } else { ROWS };
+    let report = ImageReport::of(&analysis.tree, &analysis.facts, Limits { rows });
+    let dive = args.dive_compat.then(|| DiveReport::of(&analysis.tree));
+    let is_judged = matches!(args.format, Shape::Junit | Shape::Github | Shape::Gitlab);
+    let rules = rules.or(is_judged.then_some(conex_inventory::DIVE_DEFAULTS));
+    let outcomes = rules.map(|rules| rules::judge(&rules, &report, dive.as_ref()));
+    let judged = outcomes.as_deref().unwrap_or_default();
+    let name = analysis.subject.name.as_str();
+    let written = match args.format {
+        Shape::Text => {
+            let look = text::Look {
+                palette: session.out_palette(),
+                columns: columns(args.no_trunc),
+                rows: rows_of_terminal(),
+                is_whole: args.no_trunc,
+            };
+            let mut text = text::summary(&analysis.subject, &report, &look);
+            if let Some(dive) = &dive {
+                text.push_str(&dive_text(dive));
+            }
+            if let Some(outcomes) = &outcomes {
+                text.push_str(&rules::text(outcomes, look.palette));
+            }
+            text
+        }
+        Shape::Json => match &dive {
+            Some(dive) => format!("{}\n", dive_document(&report, dive)),
+            None => format!("{}\n", document(&analysis.subject, &report, outcomes.as_deref())?),
+        },
+        Shape::Html => html::report(&analysis, &report)?,
+        Shape::Github => rules::github(name, judged, &report),
+        Shape::Gitlab => rules::gitlab(name, judged, &report),
+        Shape::Junit => rules::junit(name, judged),
+    };
+    write(session, args.output.as_deref(), &written)?;
+    if rules::is_broken(judged) {
+        return Err(CliError::exit(args.rules.exit_code));
+    }
+    Ok(())
+}
+
+/// Writes a result to a file or to standard output.
+pub fn write(session: &Session, output: Option<&std::path::Path>, text: &str) -> Result<()> {
+    match output {
+        None => session.out(text),
+        Some(path) => std::fs::write(path, text).map_err(|error| {
+            CliError::because(format!("cannot write `{}`", path.display()), error)
+        }),
+    }
+}
+
+/// How wide a line may be.
+pub fn columns(is_whole: bool) -> usize {
+    let size = conex_term::terminal_size(std::io::stdout());
+    let columns = size.unwrap_or(conex_term::Size::FALLBACK).columns;
+    if is_whole { usize::MAX >> 1 } else { usize::from(columns) }
+}
+
+/// How many lines fit, with one left for the prompt.
+fn rows_of_terminal() -> usize {
+    let size = conex_term::terminal_size(std::io::stdout());
+    usize::from(size.unwrap_or(conex_term::Size::FALLBACK).rows).saturating_sub(1)
+}
+
+/// The document of an image; `docs/analyze.md` describes it.
+fn document(
+    subject: &Subject,
+    report: &ImageReport,
+    outcomes: Option<&[conex_inventory::Outcome]>,
+) -> Result<serde_json::Value> {
+    let mut value = serde_json::to_value(report)
+        .map_err(|error| CliError::because("cannot write the report", error))?;
+    value["image"] = json!({
+        "name": subject.name,
+        "id": subject.id,
+        "from": subject.from,
+        "platform": subject.config.platform.to_string(),
+    });
+    if let Some(outcomes) = outcomes {
+        value["rules"] = json!(outcomes);
+    }
+    Ok(value)
+}
+
+fn dive_text(dive: &DiveReport) -> String {
+    format!(
+        "\nas dive counts: efficiency {:.4} %, {} bytes wasted, user wasted {:.4} %\n",
+        dive.efficiency_score * 100.0,
+        dive.inefficient_bytes,
+        dive.user_wasted_percent * 100.0
+    )
+}
+
+/// The document that `dive --json` writes.
+fn dive_document(report: &ImageReport, dive: &DiveReport) -> serde_json::Value {
+    let layer = |layer: &conex_inventory::LayerRow| {
+        json!({
+            "index": layer.index,
+            "id": layer.facts.diff_id.digest().hex(),
+            "digestId": layer.facts.diff_id,
+            "sizeBytes": layer.size,
+            "command": layer.facts.created_by,
+        })
+    };
+    json!({
+        "layer": report.layers.iter().map(layer).collect::<Vec<_>>(),
+        "image": {
+            "sizeBytes": dive.size_bytes,
+            "inefficientBytes": dive.inefficient_bytes,
+            "efficiencyScore": dive.efficiency_score,
+            "fileReference": dive.file_reference,
+        },
+    })
+}

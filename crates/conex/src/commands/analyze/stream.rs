@@ -1,0 +1,128 @@
+//! An image that comes as a stream, which can be read once: a compressed archive, standard input,
+//! another engine's export. Its layers are analysed while they pass; nothing is kept but what was
+//! found.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use conex_inventory::Scanned;
+use conex_layer::ArchivedImage;
+use conex_oci::{BlobSink, Descriptor, Digest, ImageConfig, Manifest};
+
+use super::source::{Origin, SourceOptions, Subject, choose, manifest_of, subject, verified};
+use crate::error::{CliError, Result};
+
+/// Largest blob that is taken for a document.
+const DOCUMENT_SIZE_MAX: u64 = 8 << 20;
+
+/// What passed.
+#[derive(Default)]
+struct Passed {
+    documents: HashMap<Digest, Vec<u8>>,
+    layers: HashMap<Digest, (Scanned, u64)>,
+}
+
+#[derive(Default)]
+struct Sink(Mutex<Passed>);
+
+impl BlobSink for Sink {
+    fn has(&self, _: &Descriptor) -> io::Result<bool> {
+        Ok(false)
+    }
+
+    fn put(&self, blob: &Descriptor, body: &mut dyn Read) -> io::Result<()> {
+        let mut head = Vec::new();
+        body.take(1).read_to_end(&mut head)?;
+        let is_document = matches!(head.as_slice(), b"{" | b"[") && blob.size <= DOCUMENT_SIZE_MAX;
+        let mut body = io::Cursor::new(head).chain(body);
+        if is_document {
+            let mut bytes = Vec::new();
+            body.take(DOCUMENT_SIZE_MAX).read_to_end(&mut bytes)?;
+            self.lock().documents.insert(blob.digest.clone(), bytes);
+            return Ok(());
+        }
+        let (scanned, size) = scan(&mut body)?;
+        self.lock().layers.insert(blob.digest.clone(), (scanned, size));
+        Ok(())
+    }
+}
+
+impl Sink {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Passed> {
+        // Only whole entries are ever in the maps.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Scans what one thread alone can read: a second one gets it through a pipe.
+fn scan(body: &mut dyn Read) -> io::Result<(Scanned, u64)> {
+    let (mut pipe, mut writer) = io::pipe()?;
+    std::thread::scope(|scope| {
+        let scanning = scope.spawn(move || {
+            let scanned = conex_inventory::scan_layer(&mut pipe);
+            // Whoever writes must not wait for a reader that has given up.
+            let _ = io::copy(&mut pipe, &mut io::sink());
+            scanned
+        });
+        let copied = io::copy(body, &mut writer);
+        drop(writer);
+        let scanned = scanning.join().map_err(|_| io::Error::other("the reader panicked"))?;
+        Ok((scanned.map_err(io::Error::other)?, copied?))
+    })
+}
+
+/// Reads an image archive, compressed or not, from a stream.
+pub fn read(
+    input: &mut (dyn Read + Send),
+    shown: &str,
+    name: Option<&str>,
+    options: &SourceOptions,
+) -> Result<Subject> {
+    let sink = Sink::default();
+    let mut scratch = || -> io::Result<File> { unnamed_file() };
+    let images = conex_layer::read_archive(input, &sink, &mut scratch)?;
+    let image = choose(&images, shown, name, |image: &ArchivedImage| image.names.clone())?;
+    let mut passed = sink.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+    passed.documents.insert(image.root.digest.clone(), image.document.clone());
+    let documents = passed.documents;
+    let read = |blob: &Descriptor| -> Result<Vec<u8>> {
+        let bytes = documents.get(&blob.digest).cloned().ok_or_else(|| {
+            CliError::new(format!("the archive `{shown}` does not hold `{}`", blob.digest))
+        })?;
+        verified(&blob.digest, bytes)
+    };
+    let manifest: Manifest = manifest_of(&image.root, options.platform.as_ref(), &read, 0)?;
+    let bytes = read(&manifest.config)?;
+    let config = ImageConfig::parse(&bytes)?;
+    let mut seen: HashMap<Digest, Arc<conex_inventory::LayerReport>> = HashMap::new();
+    let mut origins = Vec::new();
+    for (layer, diff_id) in manifest.layers.iter().zip(&config.rootfs.diff_ids) {
+        if let Some((scanned, _)) = passed.layers.remove(&layer.digest) {
+            if scanned.diff_id != *diff_id {
+                return Err(CliError::new(format!(
+                    "the layer `{}` is not the one that the config names: `{diff_id}`",
+                    layer.digest
+                )));
+            }
+            seen.insert(layer.digest.clone(), Arc::new(scanned.report));
+        }
+        let report = seen.get(&layer.digest).cloned().ok_or_else(|| {
+            CliError::new(format!("the archive `{shown}` does not hold `{}`", layer.digest))
+        })?;
+        let is_packed = layer.media_type.layer_compression() != Some(conex_oci::Compression::None);
+        origins.push((is_packed.then_some(layer.size), Origin::Gone(report)));
+    }
+    subject(shown, "stream", &bytes, config, origins)
+}
+
+/// A file that nobody else sees and that is gone when it is closed. Only archives of before 2018,
+/// whose layers are not named by digest, need one, for one layer at a time.
+pub fn unnamed_file() -> io::Result<File> {
+    let folder = std::env::temp_dir();
+    let path = folder.join(format!("conex-{}-{:p}", std::process::id(), &raw const folder));
+    let file = File::options().read(true).write(true).create_new(true).open(&path)?;
+    std::fs::remove_file(&path)?;
+    Ok(file)
+}
