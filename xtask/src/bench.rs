@@ -8,6 +8,7 @@
 //! Nothing is measured that does not exist: a contestant that is not installed, or that fails, is
 //! named with the reason.
 
+mod analysis;
 mod cases;
 mod measure;
 mod peers;

@@ -81,6 +81,16 @@ pub(crate) const CASES: &[Case] = &[
         what: "the same image, built here, packed and sent to a registry",
         contestants: super::registry::push,
     },
+    Case {
+        name: "analyze",
+        what: "an uncompressed archive of 288 MB: what is in it, what is wasted",
+        contestants: super::analysis::usual,
+    },
+    Case {
+        name: "analyze-1m",
+        what: "the same of one layer with a million files",
+        contestants: super::analysis::million,
+    },
     Case { name: "start", what: "`--version`", contestants: start },
 ];
 

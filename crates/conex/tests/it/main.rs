@@ -4,6 +4,7 @@
 // Helpers of tests, outside of `#[test]` functions; tests that are skipped say so.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
+mod analyze;
 mod build_ahead;
 mod build_cache;
 mod build_copy;
