@@ -152,3 +152,61 @@ fn what_is_deleted_in_the_registry_is_gone_and_only_that() {
     // The store keeps what it has.
     sandbox.ok(&["inspect", "app"]);
 }
+
+/// Adds something that refers to an image to a layout, as signing tools do.
+fn attach(sandbox: &Sandbox, layout: &str, subject: &str) -> String {
+    use conex_oci::{Descriptor, Digest, Manifest, MediaType};
+    let put = |bytes: &[u8]| {
+        let digest = Digest::of(bytes);
+        sandbox.write(&format!("{layout}/blobs/sha256/{}", digest.hex()), bytes);
+    };
+    let image = fs::read(sandbox.at(&format!("{layout}/blobs/sha256/{}", &subject[7..]))).unwrap();
+    let (empty, bill) = (&b"{}"[..], &b"a bill of materials"[..]);
+    put(empty);
+    put(bill);
+    let layer = Descriptor::of(MediaType::from("text/spdx"), bill);
+    let mut manifest = Manifest::new(Descriptor::of(MediaType::Empty, empty), vec![layer]);
+    manifest.artifact_type = Some("application/spdx+json".to_owned());
+    manifest.subject = Some(Descriptor::of(MediaType::OciManifest, &image));
+    let bytes = manifest.to_bytes();
+    put(&bytes);
+    let file = sandbox.at(&format!("{layout}/index.json"));
+    let mut index: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    let descriptor = Descriptor::of(MediaType::OciManifest, &bytes);
+    let list = index["manifests"].as_array_mut().unwrap();
+    list.push(serde_json::to_value(&descriptor).unwrap());
+    fs::write(&file, index.to_string()).unwrap();
+    descriptor.digest.to_string()
+}
+
+#[test]
+fn what_refers_to_an_image_goes_along_everywhere() {
+    let Some((sandbox, registry, digest)) = scene() else { return };
+    sandbox.ok(&["copy", &registry.name("app:1"), "oci:layout:1"]);
+    let referrer = attach(&sandbox, "layout", &digest);
+    // Debian's registry has no referrers API: the client keeps the fallback tag.
+    let listed = |repository: &str| {
+        let tag = format!("{}:{}", registry.name(repository), digest.replace(':', "-"));
+        let ended = sandbox.conex(&["manifest", "inspect", "--raw", &tag]);
+        ended.code == 0 && ended.out.contains(&referrer) && ended.out.contains("spdx+json")
+    };
+    sandbox.ok(&["copy", "oci:layout:1", &registry.name("without:1")]);
+    assert!(!listed("without"), "it stays unless it is asked for");
+    sandbox.ok(&["copy", "--referrers", "oci:layout:1", &registry.name("with:1")]);
+    assert!(listed("with"));
+    sandbox.ok(&["copy", "--referrers", &registry.name("with:1"), &registry.name("again:1")]);
+    assert!(listed("again"));
+    let elsewhere = Sandbox::new();
+    let name = registry.name("again:1");
+    elsewhere.ok(&["pull", "--referrers", &name]);
+    let pushed = elsewhere.ok(&["push", "-q", "--referrers", &name, &registry.name("third:1")]);
+    assert_eq!(pushed.trim(), digest);
+    assert!(listed("third"));
+    sandbox.ok(&["copy", "--referrers", &registry.name("third:1"), "oci:back:1"]);
+    let index = fs::read_to_string(sandbox.at("back/index.json")).unwrap();
+    assert!(index.contains(&referrer), "{index}");
+    // An artifact alone is no image, which is said before anything is fetched.
+    let alone = format!("{}@{referrer}", registry.name("with"));
+    let error = elsewhere.fails(1, &["pull", &alone]);
+    assert!(error.contains("is no container image, but `application/spdx+json`"), "{error}");
+}
