@@ -10,6 +10,7 @@
 
 mod analysis;
 mod cases;
+mod lint;
 mod measure;
 mod peers;
 mod registry;

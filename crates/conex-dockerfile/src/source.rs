@@ -182,7 +182,8 @@ impl<'l> Part<'l> {
         start..self.line.offset(self.start + last) + width
     }
 
-    /// Where the pieces of [`Part::text`] come from: (offset in it, offset in the source), ascending.
+    /// Where the pieces of [`Part::text`] come from: (offset in it, offset in the source),
+    /// ascending.
     pub(crate) fn places(&self) -> Vec<(usize, usize)> {
         let behind = self.line.pieces.iter().filter(|(start, _)| {
             // A piece that begins where this part does is the first one, below.

@@ -137,7 +137,9 @@ mod tests {
     #[test]
     fn changes_are_shown_with_what_stands_around_them() {
         assert_eq!(unified("x", "a\n", "a\n"), "");
-        insta::assert_snapshot!(unified("x", "a\nb\nc\nd\ne\nf\ng\nh\ni\nj\nk\n", "a\nB\nc\nd\ne\nf\ng\nh\ni\nj\nK\nl\n"), @r"
+        let before = "a\nb\nc\nd\ne\nf\ng\nh\ni\nj\nk\n";
+        let after = "a\nB\nc\nd\ne\nf\ng\nh\ni\nj\nK\nl\n";
+        insta::assert_snapshot!(unified("x", before, after), @r"
         --- a/x
         +++ b/x
         @@ -1,5 +1,5 @@

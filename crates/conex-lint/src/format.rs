@@ -219,17 +219,17 @@ fn push_instruction(
 /// Whether the blanks at the start of a continued line mean nothing: they stand between words of a
 /// script or of a list, and not within quotes.
 fn may_indent(instruction: &Instruction) -> bool {
-    match &instruction.kind {
-        Kind::Run(_) => true,
-        Kind::Copy(_)
-        | Kind::Add(_)
-        | Kind::Expose(_)
-        | Kind::Volume(_)
-        | Kind::Arg(_)
-        | Kind::Env(_)
-        | Kind::Label(_) => true,
-        _ => false,
-    }
+    matches!(
+        instruction.kind,
+        Kind::Run(_)
+            | Kind::Copy(_)
+            | Kind::Add(_)
+            | Kind::Expose(_)
+            | Kind::Volume(_)
+            | Kind::Arg(_)
+            | Kind::Env(_)
+            | Kind::Label(_)
+    )
 }
 
 /// What stands behind the keyword: one blank, then the lines.

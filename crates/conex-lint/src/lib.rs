@@ -1,8 +1,8 @@
 //! Rules over Dockerfiles: BuildKit's checks with their names, texts and lines, those of hadolint
 //! and ShellCheck that matter for images, and our own.
 //!
-//! - [`check`] evaluates the stages as far as a Dockerfile alone allows, and asks BuildKit's checks:
-//!   what a build warns of.
+//! - [`check`] evaluates the stages as far as a Dockerfile alone allows, and asks BuildKit's
+//!   checks: what a build warns of.
 //! - [`lint`] asks every rule of [`rules`], with the commands of `RUN` parsed, and gives
 //!   [`Finding`]s with edits that mend them; [`fix`] makes the edits.
 //! - [`Settings`] reads `.hadolint.yaml` and the `[lint]` table of `.conex.toml`.

@@ -91,6 +91,11 @@ pub(crate) const CASES: &[Case] = &[
         what: "the same of one layer with a million files",
         contestants: super::analysis::million,
     },
+    Case {
+        name: "lint-1000",
+        what: "a thousand Dockerfiles of some forty lines, findings as JSON",
+        contestants: super::lint::thousand,
+    },
     Case { name: "start", what: "`--version`", contestants: start },
 ];
 

@@ -240,13 +240,12 @@ const CHMOD_AFTERWARDS: Rule = Rule {
         for stage in &context.stages {
             for (view, script) in stage.steps.iter().filter_map(|v| Some((v, v.run()?))) {
                 for cmd in script.commands.iter().filter(|cmd| cmd.is_any(&["chown", "chmod"])) {
-                    let copied = cmd.plain().skip(1).find_map(|arg| {
+                    let copied = cmd.plain().skip(1).find(|arg| {
                         let earlier = stage.steps.iter().filter(|step| step.index < view.index);
-                        let copied = earlier.filter_map(|step| copied_to(step)).any(|target| {
+                        earlier.filter_map(|step| copied_to(step)).any(|target| {
                             arg.is_literal
                                 && target.trim_end_matches('/') == arg.text.trim_end_matches('/')
-                        });
-                        copied.then_some(arg)
+                        })
                     });
                     let Some(arg) = copied else { continue };
                     let flag = if cmd.is("chown") { "--chown" } else { "--chmod" };

@@ -407,7 +407,7 @@ fn yes(context: &Context<'_>, sink: &mut Sink<'_>, tools: &[&str]) {
     for (view, script, cmd) in context.commands() {
         let asks = cmd.is_any(tools)
             && cmd.verb_is(&["install", "groupinstall", "localinstall", "reinstall", "group"])
-            && !(cmd.verb_is(&["group"]) && !cmd.has("install"));
+            && (!cmd.verb_is(&["group"]) || cmd.has("install"));
         if asks && !cmd.has_any_flag(&["y", "assumeyes", "yes"]) {
             let name = cmd.name.clone();
             add_yes(context, sink, view, script, cmd, &name);

@@ -203,7 +203,8 @@ fn merged(
         && second_item.and_or.rest.iter().all(|(kind, ..)| *kind == conex_shell::Connector::And);
     let keeps = before.commands.iter().all(|cmd| !cmd.is_any(&LEAVES_STATE));
     let assigns = item.and_or.pipelines().flat_map(|pipeline| &pipeline.commands).any(|command| {
-        !matches!(&command.kind, conex_shell::CommandKind::Simple(simple) if !simple.words.is_empty())
+        let conex_shell::CommandKind::Simple(simple) = &command.kind else { return true };
+        simple.words.is_empty()
     });
     if !is_sequence || !is_second_sequence || !keeps || assigns {
         return None;
@@ -322,7 +323,7 @@ const ENV_SELF_REFERENCE: Rule = Rule {
             for view in &stage.steps {
                 match view.kind() {
                     Kind::Arg(arg) => {
-                        known.extend(arg.args.iter().map(|arg| arg.name.raw.as_str()))
+                        known.extend(arg.args.iter().map(|arg| arg.name.raw.as_str()));
                     }
                     Kind::Env(env) => {
                         for (at, pair) in env.pairs.iter().enumerate() {

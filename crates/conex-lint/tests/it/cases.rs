@@ -80,7 +80,7 @@ const FIRES: &[(&str, &[&str])] = &[
     ("DL4006", &["RUN a | b", "RUN x=$(a | b)", "SHELL [\"/bin/bash\", \"-c\"]\nRUN a | b"]),
     ("DL3046", &["RUN useradd --uid=123456 a", "RUN groupadd x && useradd -u 1000000 -g x a"]),
     ("DL3002", &["USER root", "USER 0:0", "USER a\nUSER root"]),
-    ("SC2086", &["RUN x=$(a) && ls $x", "ARG X\nRUN ls $X", "RUN ls > $X", "RUN ls ${X%.c}"]),
+    ("SC2086", &["RUN x=$(a) && ls $x", "RUN ls > $X", "RUN ls ${X%.c}"]),
     ("SC2046", &["RUN ls $(cat x)", "RUN ls `cat x`"]),
     ("SC2164", &["RUN cd /a; b", "RUN pushd /a; b"]),
     ("SC2154", &["RUN echo \"$nothing\""]),

@@ -12,7 +12,7 @@ use conex_oci::Platform;
 /// What the examples of rules are checked with: a schema of labels, a list of registries, a
 /// context.
 pub(crate) fn with_options<T>(check: impl FnOnce(&mut LintOptions<'_>) -> T) -> T {
-    let platform: Platform = "linux/amd64".parse().unwrap();
+    let platform: Platform = "linux/amd64".parse().expect("it is a platform");
     let (ignore, _) = Ignore::parse(b"ignored\n*.log\n");
     let files: Vec<String> =
         [".git/HEAD", "package.json", "package-lock.json", "src/a"].map(str::to_owned).into();

@@ -1,5 +1,8 @@
 //! `lint`, `explain`, `fmt`, `lsp`: what people and pipelines see of the linter.
 
+mod editor;
+mod hadolint;
+
 use crate::sandbox::Sandbox;
 use crate::scene::json;
 
@@ -40,7 +43,7 @@ fn findings_are_shown_with_their_lines_and_fail_with_3() {
     let (code, out, err) = run(&sandbox, &["lint", "Dockerfile"]);
     assert_eq!((code, err.as_str()), (3, ""));
     for part in
-        ["Dockerfile:4:5: warning[AptGetYes]", "^^^^^^^", "hint: ", "(DL3014)", "`--fix` mends"]
+        ["Dockerfile:4:13: warning[AptGetYes]", "^^^^^^^", "hint: ", "(DL3014)", "`--fix` mends"]
     {
         assert!(out.contains(part), "{part}: {out}");
     }
@@ -222,4 +225,25 @@ fn pages_of_rules_are_current() {
         let made = read(&sandbox, &format!("pages/{name}"));
         assert_eq!(committed, made, "{name}: run `conex explain --pages docs/rules`");
     }
+}
+
+#[test]
+fn files_are_laid_out_and_say_the_same() {
+    let messy = "from   debian:13  as a\n\n\n\nrun  echo 'a  \\\n  b' && \\\n  c   \n";
+    let neat = "FROM debian:13 AS a\n\nRUN echo 'a  \\\n  b' && \\\n    c\n";
+    let sandbox = sandbox(&[("a/Dockerfile", messy), ("b/Dockerfile", neat)]);
+    assert_eq!(run(&sandbox, &["fmt", "--check", "b"]), (0, String::new(), String::new()));
+    let (code, out, _) = run(&sandbox, &["fmt", "--check", "a", "b"]);
+    assert_eq!((code, out.as_str()), (3, "a/Dockerfile\n"));
+    let (code, diff, _) = run(&sandbox, &["fmt", "--diff", "."]);
+    assert!(code == 0 && diff.contains("+FROM debian:13 AS a"), "{diff}");
+    assert_eq!(read(&sandbox, "a/Dockerfile"), messy);
+    assert_eq!(run(&sandbox, &["fmt", "."]), (0, String::new(), String::new()));
+    assert_eq!(read(&sandbox, "a/Dockerfile"), neat);
+    let ended = sandbox.conex_with(&["fmt", "-"], messy.as_bytes());
+    assert_eq!((ended.code, ended.out.as_str()), (0, neat));
+    // A file with mistakes is left alone, and that is said.
+    let ended = sandbox.conex_with(&["fmt", "-"], b"FORM a\n");
+    assert_eq!((ended.code, ended.out.as_str()), (1, "FORM a\n"));
+    assert!(ended.err.contains("left alone"), "{}", ended.err);
 }

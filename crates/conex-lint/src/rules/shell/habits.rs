@@ -3,8 +3,8 @@
 use conex_shell::{Connector, Terminator};
 
 use super::{
-    Check, CommandKind, Context, Edit, Fix, Fixable, Level, PLAIN, PartKind, Rule, Set, ShellText,
-    Sink, each_command, each_list, each_pipeline, program, scripts, words,
+    Check, CommandKind, Context, Edit, Fix, Fixable, Level, PLAIN, Part, PartKind, Rule, Set,
+    ShellText, Sink, each_command, each_list, each_pipeline, program, scripts, words,
 };
 
 pub(super) const CD_UNCHECKED: Rule = Rule {
@@ -166,7 +166,7 @@ fn condition_spans(script: &ShellText) -> Vec<conex_shell::Span> {
     let mut spans = Vec::new();
     each_command(script, |command| match &command.kind {
         CommandKind::If { branches, .. } => {
-            spans.extend(branches.iter().map(|(list, _)| list.span))
+            spans.extend(branches.iter().map(|(list, _)| list.span));
         }
         CommandKind::Loop { condition, .. } => spans.push(condition.span),
         _ => {}
@@ -264,15 +264,9 @@ pub(super) const ECHO_ESCAPES: Rule = Rule {
                             matches!(part.kind, PartKind::DoubleQuoted(_) | PartKind::SingleQuoted);
                         let written = part.span.of(&script.text);
                         is_quoted
-                            && ["\\n", "\\t", "\\r", "\\0", "\\x", "\\a", "\\e"].iter().any(
-                                |escape| {
-                                    written.match_indices(escape).any(|(at, _)| {
-                                        !written
-                                            .get(..at)
-                                            .is_some_and(|before| before.ends_with('\\'))
-                                    })
-                                },
-                            )
+                            && ["\\n", "\\t", "\\r", "\\0", "\\x", "\\a", "\\e"]
+                                .iter()
+                                .any(|escape| written.contains(escape))
                     })
                 });
                 if let Some(word) = escaped {
@@ -624,7 +618,9 @@ fn useless_echo(context: &Context<'_>, sink: &mut Sink<'_>) {
                 [part] => match &part.kind {
                     PartKind::Command { .. } => true,
                     PartKind::DoubleQuoted(parts) => {
-                        matches!(parts.as_slice(), [part] if matches!(part.kind, PartKind::Command { .. }))
+                        let is_command =
+                            |part: &Part| matches!(part.kind, PartKind::Command { .. });
+                        matches!(parts.as_slice(), [part] if is_command(part))
                     }
                     _ => false,
                 },

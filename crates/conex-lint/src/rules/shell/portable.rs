@@ -30,7 +30,10 @@ fn note(
 
 /// Most of these rules say the same of another construct.
 macro_rules! bashism {
-    ($name:ident, $rule:literal, $code:literal, $what:literal, $bad:literal, $good:literal, $check:expr) => {
+    (
+        $name:ident, $rule:literal, $code:literal, $what:literal, $bad:literal, $good:literal,
+        $check:expr
+    ) => {
         pub(super) const $name: Rule = Rule {
             name: $rule,
             description: concat!("`sh` knows no ", $what),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use conex_dockerfile::Kind;
-use conex_shell::{Parameter, TestToken};
+use conex_shell::Parameter;
 
 use super::{
     Check, CommandKind, Context, Edit, Fix, Fixable, Level, PLAIN, Part, PartKind, Rule, Set,
@@ -22,12 +22,9 @@ pub(super) const UNQUOTED_VARIABLE: Rule = Rule {
     set: Set::Shell,
     fix: Fixable::Unsafe,
     check: Check::Lint(|context, sink| {
-        for stage in &context.stages {
-            for view in &stage.steps {
-                let Some(script) = view.run().filter(|s| s.script.error.is_none()) else {
-                    continue;
-                };
-                let clean = clean_variables(script);
+        each_run(context, |view, declared| {
+            if let Some(script) = view.run().filter(|s| s.script.error.is_none()) {
+                let clean = clean_variables(script, declared);
                 split_words(script, |word| {
                     for part in unquoted(&word.parts) {
                         let PartKind::Parameter(parameter) = &part.kind else { continue };
@@ -50,7 +47,7 @@ pub(super) const UNQUOTED_VARIABLE: Rule = Rule {
                     }
                 });
             }
-        }
+        });
     }),
     ..PLAIN
 };
@@ -92,9 +89,11 @@ fn split_words<'s>(script: &'s ShellText, mut visit: impl FnMut(&'s Word)) {
     script.script.visit(&mut Split { text: &script.text, is_bash, visit: &mut visit });
 }
 
-/// Variables whose every value in this script is one plain word.
-fn clean_variables(script: &ShellText) -> BTreeSet<String> {
-    let mut values: BTreeMap<String, bool> = BTreeMap::new();
+/// Variables whose every value in this script is one plain word. Of those that the file declares
+/// that is taken for granted: a list of words in `ENV` is meant to be cut.
+fn clean_variables(script: &ShellText, declared: &BTreeSet<String>) -> BTreeSet<String> {
+    let declared = declared.iter().map(|name| (name.clone(), true));
+    let mut values: BTreeMap<String, bool> = declared.collect();
     let text = script.text.as_str();
     let is_clean = |word: &Word| {
         word.literal(text).is_some_and(|value| {
@@ -311,7 +310,8 @@ pub(super) const SINGLE_QUOTED_DOLLAR: Rule = Rule {
 fn holds_expansion(text: &str) -> bool {
     let bytes = text.as_bytes();
     bytes.windows(2).any(|pair| {
-        matches!(pair, [b'$', next] if next.is_ascii_alphabetic() || matches!(next, b'_' | b'{' | b'('))
+        let begins = |next: &u8| next.is_ascii_alphabetic() || b"_{(".contains(next);
+        matches!(pair, [b'$', next] if begins(next))
     }) || bytes.iter().filter(|byte| **byte == b'`').count() >= 2
 }
 
@@ -444,6 +444,11 @@ pub(super) const UNASSIGNED: Rule = Rule {
 };
 
 fn unassigned(context: &Context<'_>, sink: &mut Sink<'_>) {
+    each_run(context, |view, known| unassigned_in(context, sink, view, known.clone()));
+}
+
+/// Calls `visit` for every RUN, with the variables that the file declares before it.
+fn each_run(context: &Context<'_>, mut visit: impl FnMut(&View<'_>, &BTreeSet<String>)) {
     let mut known_by_stage: Vec<BTreeSet<String>> = Vec::new();
     for stage in &context.stages {
         let inherited = stage.parent.and_then(|index| known_by_stage.get(index)).cloned();
@@ -457,7 +462,7 @@ fn unassigned(context: &Context<'_>, sink: &mut Sink<'_>) {
                     let envs = envs.filter(|field| field.key == "env");
                     let mut here = known.clone();
                     here.extend(envs.filter_map(|field| Some(field.value.as_ref()?.raw.clone())));
-                    unassigned_in(context, sink, view, here);
+                    visit(view, &here);
                 }
                 _ => {}
             }
@@ -475,7 +480,6 @@ fn unassigned_in(
     let Some(script) = view.run().filter(|script| script.script.error.is_none()) else { return };
     let text = script.text.as_str();
     let mut sources_files = false;
-    let mut tested = BTreeSet::new();
     each_command(script, |command| {
         match &command.kind {
             CommandKind::Simple(simple) => {
@@ -509,13 +513,6 @@ fn unassigned_in(
             }
             CommandKind::For { name, .. } => {
                 known.insert(name.of(text).to_owned());
-            }
-            CommandKind::Test(condition) => {
-                for token in &condition.tokens {
-                    if let TestToken::Word(word) = token {
-                        tested.insert(word.span.of(text).to_owned());
-                    }
-                }
             }
             CommandKind::Arithmetic(_) | CommandKind::ArithmeticFor { .. } => sources_files = true,
             _ => {}
