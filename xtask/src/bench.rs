@@ -13,6 +13,7 @@ mod cases;
 mod lint;
 mod measure;
 mod peers;
+mod servers;
 mod registry;
 mod workload;
 
@@ -92,6 +93,7 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
         for case in cases::CASES {
             println!("{:<12} {}", case.name, case.what);
         }
+        println!("{:<12} {}", servers::NAME, servers::WHAT);
         return Ok(());
     }
     let conex = match &options.conex {
@@ -110,6 +112,10 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
             let results = measure::contest(contestants, &options, lab.log())?;
             tables.push(measure::table(case.name, case.what, &results));
         }
+    }
+    // Asked for by its name only: it measures requests, and takes the whole machine.
+    if options.only.iter().any(|word| word == servers::NAME) {
+        tables.push(servers::run(&lab.conex, &options.dir, options.runs)?);
     }
     registry::end();
     println!("{}", peers::machine(&lab));

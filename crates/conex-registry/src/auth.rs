@@ -1,6 +1,10 @@
 //! Who may do what: names and passwords from a file as `htpasswd -B` writes it, and what those
 //! may who give none.
 //!
+//! Passwords come with each request (Basic). Only where those without a name may pull too, clients
+//! are sent for a token first: docker gives up without credentials when it is asked for a password,
+//! and never sends one when it is not; a token it fetches either way.
+//!
 //! Invariant: the answer to wrong or missing credentials depends on nothing but them, and comes
 //! before anything else is looked at, so that it tells nothing about what is here.
 
@@ -11,14 +15,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use base64::Engine as _;
-use http::header::{self, HeaderMap};
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
+use ring::hmac;
+use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 
-use crate::answer::{Code, Refusal};
+use crate::answer::{Answer, Code, Refusal, document};
 use crate::blobs::random;
 use crate::error::{Error, Result};
+use crate::time::Moment;
 
 /// Largest password file.
 const FILE_SIZE_MAX: u64 = 16 << 20;
@@ -53,6 +61,23 @@ pub enum Anonymous {
 pub(crate) struct Access {
     users: Option<Users>,
     anonymous: Anonymous,
+    /// Whether the registry itself speaks TLS.
+    is_https: bool,
+    /// What tokens are signed with: they end with this process at the latest.
+    key: hmac::Key,
+}
+
+/// Where tokens are given out.
+pub(crate) const TOKEN_PATH: &str = "/v2/_conex/token";
+
+/// How long a token is good for.
+const TOKEN_FOR: Duration = Duration::from_secs(300);
+
+/// Who asks.
+enum Who {
+    Nobody,
+    Known(String),
+    Stranger,
 }
 
 struct Users {
@@ -72,37 +97,119 @@ struct Loaded {
 
 impl Access {
     /// Reads the password file, if there is one.
-    pub(crate) fn new(users: Option<&Path>, anonymous: Anonymous) -> Result<Self> {
+    pub(crate) fn new(users: Option<&Path>, anonymous: Anonymous, is_https: bool) -> Result<Self> {
         let users = users.map(Users::open).transpose()?;
-        Ok(Self { users, anonymous })
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &random::<32>()?);
+        Ok(Self { users, anonymous, is_https, key })
     }
 
     /// Lets a request in: gives the user's name, or none if it may come without.
     pub(crate) async fn admit(
         &self,
         method: &Method,
+        path: &str,
         headers: &HeaderMap,
+        now: Moment,
     ) -> std::result::Result<Option<String>, Refusal> {
-        if let (Some(users), Some(given)) = (&self.users, headers.get(header::AUTHORIZATION)) {
-            // Wrong credentials are wrong even for what may be done without.
-            let pair = given.to_str().ok().and_then(basic);
-            return match pair {
-                Some((name, password)) if users.check(&name, &password).await? => Ok(Some(name)),
-                _ => Err(refused()),
-            };
-        }
         let is_pull = method == Method::GET || method == Method::HEAD;
-        match self.anonymous {
-            Anonymous::Full => Ok(None),
-            Anonymous::Pull if is_pull => Ok(None),
-            _ => Err(refused()),
+        match self.who(headers, now).await? {
+            Who::Known(name) => return Ok(Some(name)),
+            // Wrong credentials are wrong even for what may be done without.
+            Who::Stranger => {}
+            Who::Nobody => match self.anonymous {
+                Anonymous::Full => return Ok(None),
+                // Asked without anything, it says where tokens are.
+                Anonymous::Pull if self.has_tokens() && path.trim_end_matches('/') == "/v2" => {
+                    if headers.contains_key(header::AUTHORIZATION) {
+                        return Ok(None);
+                    }
+                }
+                Anonymous::Pull if is_pull => return Ok(None),
+                _ => {}
+            },
+        }
+        Err(self.refused(headers))
+    }
+
+    fn has_tokens(&self) -> bool {
+        self.users.is_some() && self.anonymous == Anonymous::Pull
+    }
+
+    async fn who(&self, headers: &HeaderMap, now: Moment) -> std::result::Result<Who, Refusal> {
+        let (Some(users), Some(given)) = (&self.users, headers.get(header::AUTHORIZATION)) else {
+            return Ok(Who::Nobody);
+        };
+        let given = given.to_str().unwrap_or_default();
+        if let Some(token) = given.strip_prefix("Bearer ") {
+            return Ok(self.read_token(token.trim(), now));
+        }
+        match basic(given) {
+            // What some clients send who have neither.
+            Some((name, password)) if name.is_empty() && password.is_empty() => Ok(Who::Nobody),
+            Some((name, password)) if users.check(&name, &password).await? => Ok(Who::Known(name)),
+            _ => Ok(Who::Stranger),
+        }
+    }
+
+    /// Gives out a token, as the distribution project's token specification has it.
+    pub(crate) async fn token(&self, headers: &HeaderMap, now: Moment) -> Answer {
+        let name = match self.who(headers, now).await? {
+            Who::Known(name) => name,
+            Who::Nobody if self.has_tokens() => String::new(),
+            _ => return Err(refused("Basic realm=\"conex registry\", charset=\"UTF-8\"")),
+        };
+        let text = format!("{}:{name}", now.after(TOKEN_FOR).0);
+        let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        let signature = hmac::sign(&self.key, text.as_bytes());
+        let token = format!("{}.{}", encode(text.as_bytes()), encode(signature.as_ref()));
+        let text = json!({
+            "token": token,
+            "access_token": token,
+            "expires_in": TOKEN_FOR.as_secs(),
+            "issued_at": now.rfc3339(),
+        });
+        Ok(document(StatusCode::OK, "application/json", text.to_string().into()))
+    }
+
+    fn read_token(&self, token: &str, now: Moment) -> Who {
+        let read = || {
+            let (text, signature) = token.split_once('.')?;
+            let text = URL_SAFE_NO_PAD.decode(text).ok()?;
+            let signature = URL_SAFE_NO_PAD.decode(signature).ok()?;
+            hmac::verify(&self.key, &text, &signature).ok()?;
+            let text = String::from_utf8(text).ok()?;
+            let (until, name) = text.split_once(':')?;
+            (Moment(until.parse().ok()?) > now).then(|| name.to_owned())
+        };
+        match read() {
+            None => Who::Stranger,
+            Some(name) if name.is_empty() => Who::Nobody,
+            Some(name) => Who::Known(name),
+        }
+    }
+
+    fn refused(&self, headers: &HeaderMap) -> Refusal {
+        let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+        let host = text(header::HOST).filter(|host| {
+            host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte))
+        });
+        match host.filter(|_| self.has_tokens()) {
+            Some(host) => {
+                let is_https = self.is_https
+                    || text(HeaderName::from_static("x-forwarded-proto")) == Some("https");
+                let scheme = if is_https { "https" } else { "http" };
+                refused(&format!(
+                    "Bearer realm=\"{scheme}://{host}{TOKEN_PATH}\",service=\"conex registry\""
+                ))
+            }
+            None => refused("Basic realm=\"conex registry\", charset=\"UTF-8\""),
         }
     }
 }
 
-fn refused() -> Refusal {
+fn refused(challenge: &str) -> Refusal {
     Refusal::new(StatusCode::UNAUTHORIZED, Code::Unauthorized, "log in first")
-        .with(header::WWW_AUTHENTICATE, "Basic realm=\"conex registry\", charset=\"UTF-8\"")
+        .with(header::WWW_AUTHENTICATE, challenge)
 }
 
 /// Name and password of an `Authorization` header.

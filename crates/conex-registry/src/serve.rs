@@ -20,7 +20,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
 use crate::answer::{API_VERSION, Answer, Code, Refusal, document};
-use crate::auth::Access;
+use crate::auth::{Access, TOKEN_PATH};
 use crate::blobs::{Blobs, FileBlobs, Object};
 use crate::body::{Body, Pool, Sent};
 use crate::core::{Call, Core};
@@ -98,7 +98,7 @@ impl Server {
     pub fn open(options: Options) -> Result<Self> {
         let Options { content, listen, tls, users, anonymous, times, limits, .. } = options;
         let metrics = Arc::new(Metrics::default());
-        let access = Access::new(users.as_deref(), anonymous)?;
+        let access = Access::new(users.as_deref(), anonymous, tls.is_some())?;
         let identity = tls.as_ref().map(|tls| Identity::of(tls, &options.clock)).transpose()?;
         let shutdown = times.shutdown;
         let (content, lock, unsettled) = match content {
@@ -353,8 +353,13 @@ impl State {
         if parts.uri.path() == "/healthz" {
             return Ok(plain("ok\n"));
         }
+        let now = (self.log.clock)();
+        if parts.uri.path() == TOKEN_PATH && parts.method == http::Method::GET {
+            return self.access.token(&parts.headers, now).await;
+        }
         // Before anything that depends on what is here.
-        let user = match self.access.admit(&parts.method, &parts.headers).await {
+        let path = parts.uri.path();
+        let user = match self.access.admit(&parts.method, path, &parts.headers, now).await {
             Ok(user) => user,
             Err(refusal) => {
                 self.metrics.denied.fetch_add(1, Relaxed);

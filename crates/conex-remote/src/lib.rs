@@ -43,6 +43,7 @@ pub use auth::{
     Credential, CredentialSource, FixedCredential, Web, WebMethod, WebPlace, WebRequest,
     WebResponse,
 };
+pub use client::history::RemoteTagMove;
 pub use client::manifests::ManifestBytes;
 pub use client::upload::{OpenAt, Pushed};
 pub use client::{Client, Repository};

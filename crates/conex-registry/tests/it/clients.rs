@@ -17,9 +17,11 @@ use crate::server::{Registry, missing, options, program};
 enum Reached {
     Plainly,
     WithTlsAndPassword,
+    /// The same, but whoever has no name may pull.
+    WithTokens,
 }
 
-const BOTH: [Reached; 2] = [Reached::Plainly, Reached::WithTlsAndPassword];
+const ALL: [Reached; 3] = [Reached::Plainly, Reached::WithTlsAndPassword, Reached::WithTokens];
 
 /// A registry with an image, and a folder for a client's things.
 struct Place {
@@ -41,18 +43,21 @@ impl Place {
         let certs = folder.path().join("certs");
         std::fs::create_dir(&certs).unwrap();
         std::fs::write(folder.path().join("auth.json"), "{}").unwrap();
-        if reached == Reached::WithTlsAndPassword {
+        if reached != Reached::Plainly {
             let users = folder.path().join("users");
             std::fs::write(&users, format!("ana:{}\n", bcrypt::hash("secret", 4).unwrap()))
                 .unwrap();
             options.users = Some(users);
-            options.anonymous = Anonymous::None;
+            options.anonymous = match reached {
+                Reached::WithTokens => Anonymous::Pull,
+                _ => Anonymous::None,
+            };
             let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
             options.tls = Some(Tls::SelfSigned { folder: data.join("tls"), names });
         }
         let registry = Registry::with(options);
         let address = registry.client.address.parse().unwrap();
-        if reached == Reached::WithTlsAndPassword {
+        if reached != Reached::Plainly {
             std::fs::copy(data.join("tls/cert.pem"), certs.join("ca.crt")).unwrap();
         }
         Self { folder, registry: Some(registry), address, certs, reached }
@@ -98,7 +103,7 @@ impl Place {
     fn tls(&self, option: &str) -> String {
         match self.reached {
             Reached::Plainly => format!("--{option}tls-verify=false"),
-            Reached::WithTlsAndPassword => {
+            Reached::WithTlsAndPassword | Reached::WithTokens => {
                 format!("--{option}cert-dir={}", self.certs.to_str().unwrap())
             }
         }
@@ -163,7 +168,7 @@ fn skopeo_copies_lists_and_deletes() {
     if program("skopeo").is_none() {
         return missing("skopeo");
     }
-    for reached in BOTH {
+    for reached in ALL {
         let place = Place::new(reached);
         let seed = format!("docker://{}", place.image("seed:1"));
         if reached == Reached::WithTlsAndPassword {
@@ -176,6 +181,11 @@ fn skopeo_copies_lists_and_deletes() {
         place.log_in("skopeo", &[]);
         let (from, to) = (place.tls("src-"), place.tls("dest-"));
         let layout = format!("oci:{}:x", place.at("layout"));
+        if reached == Reached::WithTokens {
+            let from = place.tls("src-");
+            let other = format!("oci:{}:x", place.at("anonymous"));
+            place.ok("skopeo", &["copy", "--src-no-creds", &from, &seed, &other]);
+        }
         place.ok("skopeo", &["copy", &from, &seed, &layout]);
         for format in ["oci", "v2s2"] {
             let target = format!("docker://{}", place.image(&format!("from/skopeo:{format}")));
@@ -219,7 +229,7 @@ fn podman_and_buildah_push_and_pull() {
             missing(tool);
             continue;
         }
-        for reached in BOTH {
+        for reached in ALL {
             let place = Place::new(reached);
             let storage = storage(&place);
             let storage: Vec<&str> = storage.iter().map(String::as_str).collect();
@@ -302,13 +312,19 @@ fn docker_pushes_and_pulls() {
     }
     let folder = tempfile::tempdir().unwrap();
     let Some(docker) = Docker::start(folder.path()) else { return };
-    for reached in BOTH {
+    for reached in ALL {
         let place = Place::new(reached);
         // Registries on loopback need no trusted certificate there.
         let run = |args: &[&str]| place.ok("docker", &[&["-H", &docker.socket], args].concat());
         let (seed, own) = (place.image("seed:1"), place.image("from/docker:1"));
         if reached == Reached::WithTlsAndPassword {
             place.fails("docker", &["-H", &docker.socket, "pull", &seed]);
+        } else {
+            run(&["pull", &seed]);
+            run(&["tag", &seed, &own]);
+        }
+        if reached == Reached::WithTokens {
+            place.fails("docker", &["-H", &docker.socket, "push", &own]);
         }
         place.log_in("docker", &["-H", &docker.socket]);
         run(&["pull", &seed]);

@@ -212,9 +212,53 @@ fn those_without_a_name_may_pull_where_that_is_said() {
     options.anonymous = Anonymous::Pull;
     let registry = Registry::with(options);
     assert_eq!(registry.client.get("/v2/").status, 200);
+    assert_eq!(registry.client.get("/v2/_conex/token").status, 401, "there are no users");
     assert_eq!(registry.client.get("/v2/app/manifests/1").status, 404);
     assert_eq!(registry.client.ask("POST", "/v2/app/blobs/uploads/", &[], b"").status, 401);
     assert_eq!(registry.client.delete("/v2/app/manifests/1").status, 401);
     let metrics = String::from_utf8(registry.client.get("/metrics").body).unwrap();
     assert!(metrics.contains("conex_registry_denied_total 2"), "{metrics}");
+}
+
+#[test]
+fn tokens_tell_who_asks_and_cannot_be_made_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let users = folder.path().join("users");
+    std::fs::write(&users, format!("ana:{}\n", bcrypt::hash("secret", 4).unwrap())).unwrap();
+    let mut options = options(&folder.path().join("data"));
+    options.users = Some(users);
+    options.anonymous = Anonymous::Pull;
+    let registry = Registry::with(options);
+    let with = |authorization: &str| Client {
+        authorization: Some(authorization.to_owned()),
+        ..registry.client.clone()
+    };
+    let basic = |text: &str| {
+        with(&format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(text)))
+    };
+    let challenge = registry.client.get("/v2/");
+    assert_eq!(challenge.status, 401);
+    let wanted = format!("Bearer realm=\"http://{}/v2/_conex/token\"", registry.client.address);
+    assert!(challenge.header("www-authenticate").unwrap().starts_with(&wanted), "{challenge:?}");
+    let token = |client: &Client| {
+        let reply = client.get("/v2/_conex/token?service=x&scope=repository:app:pull,push");
+        (reply.status, reply.json()["token"].as_str().unwrap_or_default().to_owned())
+    };
+    assert_eq!(token(&basic("ana:wrong")).0, 401);
+    let (anonymous, known) = (token(&registry.client).1, token(&basic("ana:secret")).1);
+    let status = |token: &str, method: &str, path: &str| {
+        with(&format!("Bearer {token}")).ask(method, path, &[], b"").status
+    };
+    assert_eq!(status(&anonymous, "GET", "/v2/"), 200);
+    assert_eq!(status(&anonymous, "POST", "/v2/app/blobs/uploads/"), 401);
+    assert_eq!(status(&known, "POST", "/v2/app/blobs/uploads/"), 202);
+    let signature = anonymous.split_once('.').unwrap().1;
+    let text = known.split_once('.').unwrap().0;
+    for forged in [format!("{text}.{signature}"), text.to_owned(), String::new(), "a.b".to_owned()]
+    {
+        assert_eq!(status(&forged, "GET", "/v2/"), 401, "{forged}");
+    }
+    // Those who ask without anything, or with nothing, still pull.
+    assert_eq!(registry.client.get("/v2/app/manifests/1").status, 404);
+    assert_eq!(basic(":").get("/v2/app/manifests/1").status, 404);
 }

@@ -27,6 +27,7 @@ mod peers_images;
 mod peers_support;
 mod prune;
 mod registry;
+mod registry_serve;
 mod registry_clouds;
 mod registry_copy;
 #[allow(dead_code)] // one fake for both crates; each uses a part of it
