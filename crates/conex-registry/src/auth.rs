@@ -119,11 +119,10 @@ impl Access {
             Who::Nobody => match self.anonymous {
                 Anonymous::Full => return Ok(None),
                 // Asked without anything, it says where tokens are.
-                Anonymous::Pull if self.has_tokens() && path.trim_end_matches('/') == "/v2" => {
-                    if headers.contains_key(header::AUTHORIZATION) {
-                        return Ok(None);
-                    }
-                }
+                Anonymous::Pull
+                    if self.has_tokens()
+                        && path.trim_end_matches('/') == "/v2"
+                        && !headers.contains_key(header::AUTHORIZATION) => {}
                 Anonymous::Pull if is_pull => return Ok(None),
                 _ => {}
             },

@@ -124,7 +124,11 @@ fn names_of(reference: &Reference) -> Vec<String> {
 
 impl ReadOnlyImages for LocalImages {
     fn repositories(&self) -> std::result::Result<Vec<String>, Failure> {
-        Ok(self.tags()?.into_keys().collect())
+        let mut names: Vec<String> = self.tags()?.into_keys().collect();
+        // The familiar form of a name is enough to be shown.
+        let all: BTreeSet<String> = names.iter().cloned().collect();
+        names.retain(|name| name.strip_prefix("library/").is_none_or(|rest| !all.contains(rest)));
+        Ok(names)
     }
 
     fn tags(&self, of: &Name) -> std::result::Result<Vec<String>, Failure> {
