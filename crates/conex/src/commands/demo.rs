@@ -19,9 +19,9 @@ const EXAMPLE: [(&str, &str); 4] = [
 ///
 /// Makes a small base image of this machine's programs, builds a Dockerfile with several stages on
 /// it, builds it again from the cache, looks at the image and runs it; then it serves a registry of
-/// its own for a moment, pushes, pulls into a second store, moves a tag and takes that back. Nothing
-/// is downloaded. Each command is shown before it runs; the images stay in the store for you to play
-/// with.
+/// its own for a moment, pushes, pulls into a second store, moves a tag and takes that back.
+/// Nothing is downloaded. Each command is shown before it runs; the images stay in the store for
+/// you to play with.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  conex demo\n  conex demo --keep tour")]
 pub struct Args {

@@ -9,11 +9,11 @@ use crate::session::Session;
 
 /// Check all that a registry keeps, byte by byte
 ///
-/// Reads every blob and every manifest and compares it with its digest; looks for files that nothing
-/// names, and for names of what is not there. The registry may go on serving meanwhile. With
-/// `--repair` it must not: then what is left over is removed, and blobs whose bytes are gone or
-/// damaged are marked, so that the next push brings them again. Ends with code 1 while anything is
-/// wrong.
+/// Reads every blob and every manifest and compares it with its digest; looks for files that
+/// nothing names, and for names of what is not there. The registry may go on serving meanwhile.
+/// With `--repair` it must not: then what is left over is removed, and blobs whose bytes are gone
+/// or damaged are marked, so that the next push brings them again. Ends with code 1 while anything
+/// is wrong.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  conex registry fsck\n  \
     conex registry fsck --data /srv/registry --repair")]
