@@ -38,6 +38,8 @@ struct Session {
     location: Url,
     /// The smallest chunk that the registry wants (`OCI-Chunk-Min-Length`).
     chunk_size: usize,
+    /// A request of it was made before.
+    resumed: bool,
 }
 
 struct Upload<'r> {
@@ -238,7 +240,7 @@ impl Upload<'_> {
         }
         let location = self.location(&response)?;
         response.drain();
-        Ok(Session { location, chunk_size: asked.max(CHUNK_SIZE) })
+        Ok(Session { location, chunk_size: asked.max(CHUNK_SIZE), resumed: false })
     }
 
     /// Where an answer says that the upload goes on.
@@ -316,12 +318,14 @@ impl Upload<'_> {
                     self.begin()?
                 }
             };
-            let sent = self.send_from(blob, &begun.location, offset, attempt, open);
+            let range = (begun.resumed || offset > 0).then(|| (offset, blob.size - 1));
+            let sent = self.send_from(blob, &begun.location, offset, range, attempt, open);
             let failure = match sent {
                 Ok(location) => return self.commit(&location, blob),
                 Err(error) => error,
             };
             let lost = matches!(failure.status(), Some(404 | 416));
+            let broke = failure.status().is_none();
             if !failure.is_transient() && !lost {
                 self.cancel(&begun.location);
                 return Err(failure);
@@ -334,9 +338,14 @@ impl Upload<'_> {
             attempt = if progress >= PROGRESS_SIZE_MIN { 1 } else { attempt + 1 };
             let failure = if lost { failure.during("the upload was lost") } else { failure };
             self.wait(attempt, failure, lost)?;
+            // What was on its way when the connection broke may have arrived meanwhile.
+            let reached = match reached {
+                Some((location, _)) if broke => self.status(&location),
+                reached => reached,
+            };
             if let Some((location, reached)) = reached.filter(|(_, at)| *at <= blob.size) {
                 offset = reached;
-                session = Some(Session { location, ..begun });
+                session = Some(Session { location, resumed: true, ..begun });
             }
         }
     }
@@ -353,6 +362,7 @@ impl Upload<'_> {
         blob: &Descriptor,
         location: &Url,
         offset: u64,
+        range: Option<(u64, u64)>,
         attempt: u32,
         open: &OpenAt<'_>,
     ) -> Result<Url> {
@@ -366,9 +376,10 @@ impl Upload<'_> {
         let mut body = Exactly { body, left, digest: &blob.digest };
         let mut request = Request::new(Method::PATCH, location.clone())
             .header("content-type", "application/octet-stream");
-        if offset > 0 {
-            let range = format!("{offset}-{}", blob.size - 1);
-            request = request.header("content-range", range);
+        if let Some((first, last)) = range {
+            // Also at the start of an upload that was begun before: the registry may have bytes of
+            // it that it did not know of when it was asked.
+            request = request.header("content-range", format!("{first}-{last}"));
         }
         if attempt > 0 {
             // What broke the last attempt may be an answer that was not waited for: let the

@@ -1,6 +1,8 @@
 //! Transfers that are broken, killed and lied to, through the program itself.
 
 use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use crate::registry_peer::Registry;
@@ -125,6 +127,73 @@ fn a_push_survives_a_restart_of_the_registry() {
     assert!(sent < 2 * size, "{sent} for {size}");
     let elsewhere = Sandbox::new();
     elsewhere.ok(&["pull", &registry.name("big:1")]);
+}
+
+/// conex's own registry, which keeps what it has of an upload; ended when dropped.
+struct Own {
+    server: std::process::Child,
+    data: String,
+    address: String,
+}
+
+impl Own {
+    fn start(sandbox: &Sandbox) -> Self {
+        // Bound and let go: nobody else on a test machine takes a port in that moment.
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let (data, address) = (sandbox.text("own"), format!("127.0.0.1:{port}"));
+        let server = serve(sandbox, &data, &address);
+        Self { server, data, address }
+    }
+
+    fn restart(&mut self, sandbox: &Sandbox) {
+        self.server.kill().unwrap();
+        self.server.wait().unwrap();
+        self.server = serve(sandbox, &self.data, &self.address);
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        // Gone already is as good.
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+fn serve(sandbox: &Sandbox, data: &str, address: &str) -> std::process::Child {
+    let mut serve = sandbox.command(&["registry", "serve", "--listen", address, "--data", data]);
+    let server = serve.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_for("the registry", || TcpStream::connect(address).is_ok());
+    server
+}
+
+#[test]
+fn a_push_to_a_registry_that_remembers_sends_nothing_twice() {
+    let Some((sandbox, size)) = with_big() else { return };
+    let mut own = Own::start(&sandbox);
+    let wire = Wire::to(&own.address);
+    let resets = if layer_mb() >= 400 { 20 } else { 6 };
+    wire.break_after(Way::Up, size / (resets as u64 + 2), resets);
+    sandbox.ok(&["push", "big", &wire.name("big:1")]);
+    assert_eq!(wire.breaks_left(), 0, "all of them happened");
+    assert_few_extra("push", wire.take_count(Way::Up), size);
+    // An empty one, killed in the middle and started again.
+    let name = wire.name("second:1");
+    own.data = sandbox.text("empty");
+    own.restart(&sandbox);
+    wire.take_count(Way::Up);
+    let push = sandbox.command(&["push", "-q", "big", &name]).spawn().unwrap();
+    wait_for("some bytes", || wire.count(Way::Up) > size / 2);
+    own.restart(&sandbox);
+    let ended = push.wait_with_output().unwrap();
+    assert!(ended.status.success(), "{ended:?}");
+    // What a killed server had not made durable is sent again.
+    let sent = wire.count(Way::Up);
+    eprintln!("push over a killed server: {sent} bytes for {size}");
+    assert!(sent < 2 * size, "{sent} for {size}");
+    let elsewhere = Sandbox::new();
+    elsewhere.ok(&["pull", &name]);
+    assert_eq!(elsewhere.id(&name), sandbox.id("big"));
 }
 
 #[test]
