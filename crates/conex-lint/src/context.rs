@@ -19,6 +19,8 @@ pub(crate) struct Context<'a> {
     pub(crate) lines: Lines<'a>,
     pub(crate) options: &'a LintOptions<'a>,
     pub(crate) stages: Vec<StageView<'a>>,
+    /// Every instruction of the file in order, those before the first FROM too.
+    pub(crate) instructions: Vec<&'a Instruction>,
 }
 
 /// A stage.
@@ -78,7 +80,12 @@ impl<'a> Context<'a> {
             let is_last = stage.index + 1 == file.stages.len();
             stages.push(StageView { stage, base, parent, steps, is_last });
         }
-        Self { file, text, lines, options, stages }
+        let staged = file
+            .stages
+            .iter()
+            .flat_map(|stage| std::iter::once(&stage.from).chain(&stage.instructions));
+        let instructions = file.global_args.iter().chain(staged).collect();
+        Self { file, text, lines, options, stages, instructions }
     }
 
     /// Every instruction behind a FROM, triggers too.

@@ -11,7 +11,7 @@ pub(crate) use buildkit::complete;
 
 /// Most rounds of edits. Each round mends something, and what one round uncovers (a line that was
 /// merged) the next one mends; more rounds than nested faults would be a rule that undoes another.
-const ROUND_COUNT_MAX: usize = 20;
+const ROUND_COUNT_MAX: usize = 50;
 
 /// What mending came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub fn fix(
     select: &dyn Fn(&Finding) -> bool,
 ) -> Fixed {
     let mut fixed = Fixed { text: text.to_owned(), count: 0 };
+    // Those that would have broken something.
+    let mut refused: Vec<Fix> = Vec::new();
     for _ in 0..ROUND_COUNT_MAX {
         let linted = lint(fixed.text.as_bytes(), options);
         let broken = brokenness(&linted.findings);
@@ -42,28 +44,30 @@ pub fn fix(
             .iter()
             .filter(|finding| select(finding))
             .filter_map(|finding| finding.fix.as_ref())
-            .filter(|fix| fix.safety <= safety && !fix.edits.is_empty())
+            .filter(|fix| fix.safety <= safety && !fix.edits.is_empty() && !refused.contains(fix))
             .collect();
         fixes.sort_by_key(|fix| fix.edits.first().map(|edit| edit.range.start));
         fixes.dedup();
-        let chosen = compatible(&fixes);
+        let mut chosen = compatible(&fixes);
         if chosen.is_empty() {
             break;
         }
-        let is_sound = |candidate: &str| {
-            candidate != fixed.text
-                && brokenness(&lint(candidate.as_bytes(), options).findings) <= broken
-        };
-        let all = applied(&fixed.text, &chosen);
-        if is_sound(&all) {
-            fixed = Fixed { text: all, count: fixed.count + chosen.len() };
-            continue;
-        }
-        // One of them breaks something: try each alone.
-        let single = chosen.iter().map(|fix| applied(&fixed.text, &[fix]));
-        match single.into_iter().find(|candidate| is_sound(candidate)) {
-            Some(text) => fixed = Fixed { text, count: fixed.count + 1 },
-            None => break,
+        // If one of them breaks something, the half with the first ones is tried, and so on: few
+        // tries, however many there are.
+        loop {
+            let candidate = applied(&fixed.text, &chosen);
+            let is_sound = candidate != fixed.text
+                && brokenness(&lint(candidate.as_bytes(), options).findings) <= broken;
+            if is_sound {
+                fixed = Fixed { text: candidate, count: fixed.count + chosen.len() };
+                refused.clear();
+                break;
+            }
+            if let [one] = chosen.as_slice() {
+                refused.push((*one).clone());
+                break;
+            }
+            chosen.truncate(chosen.len() / 2);
         }
     }
     fixed

@@ -1,6 +1,9 @@
 //! What comments in the file ignore: `# check=skip=…`, `# hadolint ignore=…`,
 //! `# hadolint global ignore=…`, `# hadolint stage ignore=…`, `# conex ignore RULE reason`.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
 use conex_dockerfile::{Comment, Dockerfile, Instruction};
 
 use crate::config::{self, Config};
@@ -11,86 +14,101 @@ use crate::lint::is_called;
 pub(crate) struct Ignores {
     file: Config,
     global: Vec<String>,
-    /// First and last line, and what is ignored there.
-    local: Vec<(u32, u32, Vec<String>)>,
-    /// Options of BuildKit above an instruction.
-    checks: Vec<(u32, u32, Config)>,
+    /// What is ignored in stages: first and last line, and names.
+    stages: Vec<(u32, u32, Vec<String>)>,
+    /// Instructions with comments that count for them, by first line.
+    instructions: BTreeMap<u32, Local>,
+}
+
+/// What the comments of one instruction ignore.
+#[derive(Default)]
+struct Local {
+    last: u32,
+    names: Vec<String>,
+    checks: Vec<Config>,
 }
 
 impl Ignores {
     pub(crate) fn new(file: &Dockerfile, build: &Config, is_off: bool) -> Self {
-        let mut ignores =
-            Self { file: build.clone(), global: Vec::new(), local: Vec::new(), checks: Vec::new() };
+        let mut ignores = Self {
+            file: build.clone(),
+            global: Vec::new(),
+            stages: Vec::new(),
+            instructions: BTreeMap::new(),
+        };
         if is_off {
             return ignores;
         }
-        for comment in &file.comments {
-            if let Some(Pragma::Global(names)) = pragma(comment) {
-                ignores.global.extend(names);
-            }
-        }
-        let mut attach = |instruction: &Instruction| {
-            let (first, last) = (instruction.span.start.line, instruction.span.lines().1);
+        let staged = file
+            .stages
+            .iter()
+            .flat_map(|stage| std::iter::once(&stage.from).chain(&stage.instructions));
+        let all: Vec<&Instruction> = file.global_args.iter().chain(staged).collect();
+        for instruction in &all {
             for comment in &instruction.comments {
                 if let Some(Pragma::Here(names)) = pragma(comment) {
-                    ignores.local.push((first, last, names));
+                    ignores.at(instruction).names.extend(names);
                 }
             }
             if let Some(config) = config::of_comments(&instruction.comments) {
-                ignores.checks.push((first, last, config));
-            }
-        };
-        for instruction in &file.global_args {
-            attach(instruction);
-        }
-        for stage in &file.stages {
-            attach(&stage.from);
-            for instruction in &stage.instructions {
-                attach(instruction);
+                ignores.at(instruction).checks.push(config);
             }
         }
-        for stage in &file.stages {
-            let (first, last) = (stage.span.start.line, stage.span.lines().1);
-            let above =
-                stage.from.comments.first().map_or(first, |comment| comment.span.start.line);
-            for comment in &file.comments {
-                let line = comment.span.start.line;
-                if let Some(Pragma::Stage(names)) = pragma(comment).filter(|_| line >= above)
-                    && line <= last
-                {
-                    ignores.local.push((first, last, names));
-                }
-            }
-        }
-        // A comment inside a continued instruction counts for that instruction.
         for comment in &file.comments {
             let line = comment.span.start.line;
-            if let Some(Pragma::Here(names)) = pragma(comment) {
-                let instructions = file.stages.iter().flat_map(|stage| &stage.instructions);
-                let around = instructions.map(|one| (one.span.start.line, one.span.lines().1));
-                if let Some((first, last)) =
-                    around.into_iter().find(|(first, last)| *first < line && line <= *last)
-                {
-                    ignores.local.push((first, last, names));
+            match pragma(comment) {
+                Some(Pragma::Global(names)) => ignores.global.extend(names),
+                // A comment inside a continued instruction counts for that instruction.
+                Some(Pragma::Here(names)) => {
+                    let behind = all.partition_point(|one| one.span.start.line < line);
+                    let around = behind.checked_sub(1).and_then(|index| all.get(index));
+                    if let Some(one) = around.filter(|one| line <= one.span.lines().1) {
+                        ignores.at(one).names.extend(names);
+                    }
                 }
+                // One above a `FROM` counts for the stage that begins there.
+                Some(Pragma::Stage(names)) => {
+                    let stage = file.stages.iter().find(|stage| {
+                        let above = stage.from.comments.first();
+                        let first = above.map_or(stage.span.start.line, |one| one.span.start.line);
+                        first <= line && line <= stage.span.lines().1
+                    });
+                    if let Some(stage) = stage {
+                        let (first, last) = (stage.span.start.line, stage.span.lines().1);
+                        ignores.stages.push((first, last, names));
+                    }
+                }
+                None => {}
             }
         }
         ignores
     }
 
+    fn at(&mut self, instruction: &Instruction) -> &mut Local {
+        let local = self.instructions.entry(instruction.span.start.line).or_default();
+        local.last = instruction.span.lines().1;
+        local
+    }
+
     pub(crate) fn covers(&self, finding: &Finding) -> bool {
         let named = |names: &[String]| names.iter().any(|name| is_called(finding, name));
-        let here = |first: u32, last: u32| first <= finding.line && finding.line <= last;
+        let is_within = |first: u32, last: u32| first <= finding.line && finding.line <= last;
         if named(&self.global) {
             return true;
         }
-        if self.local.iter().any(|(first, last, names)| here(*first, *last) && named(names)) {
+        let mut stages = self.stages.iter();
+        if stages.any(|(first, last, names)| is_within(*first, *last) && named(names)) {
+            return true;
+        }
+        let before = self.instructions.range(..=finding.line).next_back();
+        let local = before.map(|(_, local)| local).filter(|local| finding.line <= local.last);
+        if local.is_some_and(|local| named(&local.names)) {
             return true;
         }
         let Some(rule) = finding.rule else { return false };
-        let mut config = self.file.clone();
-        for (_, _, local) in self.checks.iter().filter(|(first, last, _)| here(*first, *last)) {
-            config = config.merged(local);
+        let mut config = Cow::Borrowed(&self.file);
+        for check in local.iter().flat_map(|local| &local.checks) {
+            config = Cow::Owned(config.merged(check));
         }
         !config.enables(rule)
     }

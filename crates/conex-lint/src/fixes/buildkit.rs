@@ -42,15 +42,10 @@ pub(crate) fn complete(finding: &mut Finding, rule: &'static Rule, context: &Con
 }
 
 fn instruction_at<'c>(context: &'c Context<'_>, finding: &Finding) -> Option<&'c Instruction> {
-    let is_here = |one: &&Instruction| {
-        one.span.start.line <= finding.line && finding.line <= one.span.lines().1
-    };
-    let staged = context
-        .file
-        .stages
-        .iter()
-        .flat_map(|stage| std::iter::once(&stage.from).chain(&stage.instructions));
-    context.file.global_args.iter().chain(staged).find(is_here)
+    let all = &context.instructions;
+    let behind = all.partition_point(|one| one.span.start.line <= finding.line);
+    let one = all.get(behind.checked_sub(1)?)?;
+    (finding.line <= one.span.lines().1).then_some(*one)
 }
 
 fn view_of<'c, 'a>(context: &'c Context<'a>, instruction: &Instruction) -> Option<&'c View<'a>> {

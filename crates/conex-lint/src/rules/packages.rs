@@ -77,6 +77,7 @@ const APT_NO_RECOMMENDS: Rule = Rule {
     level: Level::Info,
     fix: Fixable::Unsafe,
     check: Check::Lint(|context, sink| {
+        let configures = context.text.contains("APT::Install-Recommends");
         for (view, script, cmd) in context.commands() {
             let (true, Some(verb)) = (cmd.is("apt-get"), cmd.verb()) else { continue };
             let says = cmd.has_flag("no-install-recommends")
@@ -86,7 +87,7 @@ const APT_NO_RECOMMENDS: Rule = Rule {
                         || text.contains("install-recommends=0")
                         || text.contains("install-recommends=no")
                 });
-            if verb.text != "install" || says || configures_apt(context, view) {
+            if verb.text != "install" || says || (configures && configures_apt(context, view)) {
                 continue;
             }
             let edit = context.behind(script, verb, " --no-install-recommends");

@@ -73,6 +73,10 @@ pub struct Args {
     #[arg(long, value_name = "NUMBER", default_value_t = FINDINGS)]
     exit_code: u8,
 
+    /// The same as `--color never`
+    #[arg(long)]
+    no_color: bool,
+
     /// What the file is called in the output
     #[arg(long, value_name = "PATH")]
     file_path_in_report: Option<String>,
@@ -146,8 +150,8 @@ fn show(
         Shown::Format(format) => output::write(format, &files),
         Shown::Text => {
             let palette = match args.output {
-                Some(_) => conex_term::Palette::PLAIN,
-                None => session.out_palette(),
+                None if !args.no_color => session.out_palette(),
+                _ => conex_term::Palette::PLAIN,
             };
             files.iter().map(|file| text_of(file, palette)).collect::<String>() + &summary(&files)
         }
