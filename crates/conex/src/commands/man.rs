@@ -172,7 +172,7 @@ fn arguments(command: &Command, text: &mut String) {
         for arg in list {
             let help = arg.get_long_help().or(arg.get_help());
             let help = help.map(ToString::to_string).unwrap_or_default();
-            let help = escaped(&help).replace('\n', "\n  ");
+            let help = escaped(&help).replace('\n', "\n  ").replace("\n  \n", "\n\n");
             let _ = writeln!(text, "- `{}`: {help}{}", signature(arg), default(arg));
         }
         text.push('\n');

@@ -15,6 +15,7 @@ mod cat;
 mod completion;
 mod copy;
 mod cp;
+mod delete;
 mod demo;
 mod diff;
 mod digest;
@@ -39,7 +40,6 @@ mod mount;
 mod pull;
 mod push;
 mod registry;
-mod remote_removal;
 mod removal;
 mod rmi;
 mod run;
@@ -71,7 +71,7 @@ pub enum Command {
     Cp(cp::Args),
     Diff(diff::Args),
     Copy(Box<copy::Args>),
-    Delete(remote_removal::Args),
+    Delete(delete::Args),
     Demo(demo::Args),
     Digest(digest::Args),
     Explain(explain::Args),
@@ -117,7 +117,7 @@ pub fn run(session: &Session, command: Command) -> Result<()> {
         Command::Cache(args) => cache::run(session, args),
         Command::Catalog(args) => tags::catalog(session, args),
         Command::Copy(args) => copy::run(session, *args),
-        Command::Delete(args) => remote_removal::run(session, args),
+        Command::Delete(args) => delete::run(session, args),
         Command::Digest(args) => digest::run(session, args),
         Command::Manifest(args) => manifest::run(session, args),
         Command::Tags(args) => tags::tags(session, args),

@@ -38,7 +38,7 @@ pub struct Args {
 /// Runs the command.
 pub fn run(session: &Session, args: &Args) -> Result<()> {
     if args.remote {
-        use super::remote_removal::{Force, remove};
+        use super::delete::{Force, remove};
         let force = if args.force { Force::Yes } else { Force::No };
         let access = crate::registry::Access::verified(args.tls_verify);
         return remove(session, &args.images, force, &access);

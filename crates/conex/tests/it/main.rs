@@ -27,7 +27,6 @@ mod peers_images;
 mod peers_support;
 mod prune;
 mod registry;
-mod registry_serve;
 mod registry_clouds;
 mod registry_copy;
 #[allow(dead_code)] // one fake for both crates; each uses a part of it
@@ -35,6 +34,7 @@ mod registry_copy;
 mod registry_fake;
 mod registry_faults;
 mod registry_peer;
+mod registry_serve;
 mod registry_trouble;
 mod registry_wire;
 mod run_container;
