@@ -123,7 +123,7 @@ pub(crate) fn kind_of(path: &[u8]) -> Option<usize> {
         }
         None => path == pattern.as_bytes(),
     };
-    CACHE_KINDS.iter().position(|kind| kind.folders.iter().any(|pattern| fits(pattern)))
+    CACHE_KINDS.iter().position(|kind| kind.folders.iter().any(fits))
 }
 
 #[cfg(test)]

@@ -516,3 +516,85 @@ fn an_image_is_mounted_for_a_command_or_until_it_is_unmounted() {
     assert_eq!(read.unwrap(), "qq");
     assert_eq!(scene.run(&["images", "-aq"]).ok(), "");
 }
+
+#[test]
+fn the_view_takes_keys_of_a_real_terminal_and_gives_it_back() {
+    let Some(scene) = Scene::new() else { return };
+    let Some(script) = program("script") else { return crate::sandbox::missing("script") };
+    archive(&scene, "app.tar", "app:1", FILES);
+    let error = scene.run(&["analyze", "-i", "./app.tar"]).fails(2);
+    assert!(error.contains("`--interactive` needs a terminal"), "{error}");
+    let words = format!(
+        "{} --root {} analyze -i ./app.tar && stty -a",
+        crate::sandbox::CONEX,
+        scene.text("store")
+    );
+    let mut command = Command::new(script);
+    command.args(["-qec", &words, "/dev/null"]).current_dir(scene.path());
+    command.env("PATH", crate::sandbox::PATH).env("TERM", "xterm").env("HOME", scene.path());
+    // The second layer, its files, the last of them, into this folder.
+    let output = crate::sandbox::feed(command, b"j\t\x1b[Fk\x1b[F\x05q");
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{shown}");
+    assert!(shown.contains("changes of layer 0") && shown.contains("passwd"), "{shown}");
+    assert!(shown.contains("\x1b[?1049l"), "the first screen comes back: {shown}");
+    assert!(shown.contains(" icanon") && shown.contains(" echo "), "{shown}");
+    assert_eq!(std::fs::read_to_string(scene.at("b")).unwrap(), "xxx", "{shown}");
+}
+
+#[test]
+fn images_of_a_registry_are_read_as_they_come_and_remembered() {
+    use std::io::BufRead as _;
+    let Some(scene) = Scene::new() else { return };
+    archive(&scene, "app.tar", "app:1", WASTEFUL);
+    let mut serve = scene.command(&["registry", "serve", "--listen", "127.0.0.1:0"]);
+    serve.args(["--data", &scene.text("data")]);
+    serve.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped());
+    let mut serving = serve.spawn().unwrap();
+    let mut lines = std::io::BufReader::new(serving.stderr.take().unwrap()).lines();
+    let address = lines.find_map(|line| {
+        let line = line.unwrap();
+        Some(line.strip_prefix("listening on ")?.split_once("://")?.1.to_owned())
+    });
+    std::thread::spawn(move || lines.for_each(drop));
+    let name = format!("{}/app:1", address.unwrap());
+    scene.run(&["load", "-i", "app.tar"]).ok();
+    scene.run(&["tag", "app:1", &name]).ok();
+    scene.run(&["push", "--tls-verify=false", &name]).ok();
+    scene.run(&["rmi", &name, "app:1"]).ok();
+    let analyze = ["analyze", "--tls-verify=false", "--format", "json", &name];
+    let report = json(&scene.run(&analyze).ok());
+    assert_eq!(report["image"]["from"], "registry");
+    assert_eq!(report["wastedSize"], 220_000);
+    assert!(report["compressedSize"].is_u64(), "{report}");
+    let file = format!("{name}:/srv/same");
+    assert_eq!(scene.run(&["cat", "--tls-verify=false", &file]).ok().len(), 70_000);
+    // With the layers gone, what is known of them is enough.
+    let files = walk(&scene.at("data"));
+    let is_layer = |path: &&PathBuf| {
+        let is_blob = path.to_string_lossy().contains("/blobs/sha256/");
+        is_blob && !std::fs::read(path).unwrap().starts_with(b"{")
+    };
+    let packed: Vec<&PathBuf> = files.iter().filter(is_layer).collect();
+    assert_eq!(packed.len(), 3, "{files:?}");
+    for path in packed {
+        std::fs::remove_file(path).unwrap();
+    }
+    assert_eq!(json(&scene.run(&analyze).ok())["wastedSize"], 220_000);
+    assert!(scene.run(&[&analyze[..], &["--no-cache"]].concat()).code == 1);
+    serving.kill().unwrap();
+    serving.wait().unwrap();
+}
+
+/// The files at and below a folder.
+fn walk(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        if entry.metadata().unwrap().is_dir() {
+            found.extend(walk(&entry.path()));
+        } else {
+            found.push(entry.path());
+        }
+    }
+    found
+}

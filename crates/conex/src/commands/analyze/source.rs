@@ -54,7 +54,7 @@ pub enum Origin {
     /// In an archive.
     Slice(Slice),
     /// Somewhere that gives blobs.
-    Blob(Arc<dyn BlobSource>, Descriptor),
+    Blob(Arc<dyn BlobSource>, Box<Descriptor>),
     /// Unpacked in the store.
     Snapshot(Box<Snapshot>),
     /// Unpacked by another engine: the layer's folder, and those below it.
@@ -359,8 +359,9 @@ fn of_manifest(
     let manifest = manifest_of(root, options.platform.as_ref(), read, 0)?;
     let bytes = read(&manifest.config)?;
     let config = ImageConfig::parse(&bytes)?;
-    let origin =
-        |layer: &Descriptor| (Some(layer.size), Origin::Blob(source.clone(), layer.clone()));
+    let origin = |layer: &Descriptor| {
+        (Some(layer.size), Origin::Blob(source.clone(), Box::new(layer.clone())))
+    };
     let origins = manifest.layers.iter().map(origin).collect();
     subject(name, from, &bytes, config, origins)
 }

@@ -162,10 +162,11 @@ impl<'a> Model<'a> {
             }
             Key::Ctrl('l') => self.set_compare(Compare::Layer)?,
             _ if self.pane == Pane::Layers => self.press_in_layers(key)?,
-            Key::Ctrl('e') => match self.chosen() {
-                Some(id) => return Ok(self.extract(id)),
-                None => {}
-            },
+            Key::Ctrl('e') => {
+                if let Some(id) = self.chosen() {
+                    return Ok(self.extract(id));
+                }
+            }
             key => self.press_in_files(key)?,
         }
         Ok(Effect::None)
