@@ -1,11 +1,13 @@
 //! What is loaded from the network.
 
+use std::collections::BTreeMap;
+
 use conex_shell::{CommandKind, Pipe, Visit};
 
 use super::{Check, Fixable, Level, PLAIN, Rule, Set};
 use crate::context::Context;
 use crate::finding::{Fix, Sink};
-use crate::script::{Cmd, ShellText};
+use crate::script::Cmd;
 
 pub(super) static RULES: &[&Rule] =
     &[&WGET_PROGRESS, &WGET_AND_CURL, &CURL_FAIL, &PIPE_TO_SHELL, &INSECURE];
@@ -115,7 +117,8 @@ const PIPE_TO_SHELL: Rule = Rule {
 
 fn pipe_to_shell(context: &Context<'_>, sink: &mut Sink<'_>) {
     for (view, script) in context.runs() {
-        let mut pipes = Pipes { script, found: Vec::new() };
+        let commands = script.commands.iter().map(|cmd| (cmd.span, cmd)).collect();
+        let mut pipes = Pipes { commands, found: Vec::new() };
         script.script.visit(&mut pipes);
         for span in pipes.found {
             context
@@ -127,15 +130,15 @@ fn pipe_to_shell(context: &Context<'_>, sink: &mut Sink<'_>) {
 
 /// Pipelines that load something and end in a shell.
 struct Pipes<'s> {
-    script: &'s ShellText,
+    /// By place; of those at one place (`sudo sh`) the last, which is the one that is started.
+    commands: BTreeMap<conex_shell::Span, &'s Cmd>,
     found: Vec<conex_shell::Span>,
 }
 
 impl Pipes<'_> {
     fn name(&self, command: &conex_shell::Command) -> Option<&Cmd> {
         let CommandKind::Simple(_) = &command.kind else { return None };
-        let mut all = self.script.commands.iter().filter(|cmd| cmd.span == command.span);
-        all.next_back()
+        self.commands.get(&command.span).copied()
     }
 }
 

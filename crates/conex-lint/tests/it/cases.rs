@@ -296,3 +296,15 @@ fn places_are_exact_through_continuations_and_heredocs() {
     let trigger = "FROM debian:13\nONBUILD  RUN  apt-get install x\n";
     assert_eq!(at(trigger, "DL3014"), (2, 23, 2, 30));
 }
+
+#[test]
+fn long_files_take_no_longer_than_they_are_long() {
+    let commands = vec!["echo $(a $x | b)"; 5_000].join(" && \\\n");
+    let steps = "# hadolint ignore=DL3008\nRUN apt-get install x $y `z`\n".repeat(3_000);
+    for text in [format!("FROM a:1\nRUN {commands}\n"), format!("FROM a:1\n{steps}")] {
+        let start = std::time::Instant::now();
+        assert!(linted(&text).findings.len() > 3_000);
+        // A hundredfold of what it takes; what grows with the square takes longer.
+        assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
+    }
+}

@@ -131,7 +131,8 @@ pub(super) const NEGATION_IGNORED: Rule = Rule {
             if !sets_errexit(script) {
                 continue;
             }
-            let conditions = condition_spans(script);
+            let mut conditions = condition_spans(script);
+            conditions.truncate(CONDITION_COUNT_MAX);
             each_list(script, |list| {
                 for (at, item) in list.items.iter().enumerate() {
                     let is_last = at + 1 == list.items.len();
@@ -160,6 +161,9 @@ pub(super) const NEGATION_IGNORED: Rule = Rule {
     }),
     ..PLAIN
 };
+
+/// Most conditions that a script is searched for: each `!` is compared with each of them.
+const CONDITION_COUNT_MAX: usize = 1_000;
 
 /// The conditions of `if` and loops, in which a status is looked at.
 fn condition_spans(script: &ShellText) -> Vec<conex_shell::Span> {
