@@ -203,7 +203,7 @@ fn summary(files: &[output::File<'_>]) -> String {
         text.push_str(&format!("; `--fix` mends {safe}"));
     }
     if risky > 0 {
-        text.push_str(&format!(", with `--unsafe-fixes` {} more", risky));
+        text.push_str(&format!(", with `--unsafe-fixes` {risky} more"));
     }
     text + "\n"
 }

@@ -16,6 +16,8 @@ struct Client {
     published: Vec<Value>,
 }
 
+// So that what is asked can be written where it is asked.
+#[allow(clippy::needless_pass_by_value)]
 impl Client {
     fn start(sandbox: &Sandbox) -> Self {
         let mut child = sandbox
