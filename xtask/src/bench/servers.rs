@@ -40,8 +40,11 @@ type Io<T> = std::io::Result<T>;
 /// A registry that can be measured.
 struct Contestant {
     name: String,
-    start: Box<dyn Fn(&Path, u16) -> Io<Child>>,
+    start: Start,
 }
+
+/// Starts a registry on a folder and a port.
+type Start = Box<dyn Fn(&Path, u16) -> Io<Child>>;
 
 /// Runs all cases and gives their table.
 pub(crate) fn run(conex: &Path, dir: &Path, runs: usize) -> Result<String> {
