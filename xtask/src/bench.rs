@@ -13,8 +13,8 @@ mod cases;
 mod lint;
 mod measure;
 mod peers;
-mod servers;
 mod registry;
+mod servers;
 mod workload;
 
 use std::path::PathBuf;
