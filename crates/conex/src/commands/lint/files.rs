@@ -1,8 +1,10 @@
 //! Which files are looked at, and what lies beside them.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use conex_dockerfile::Ignore;
 use conex_dockerfile::limits::{DOCKERFILE_SIZE_MAX, IGNORE_SIZE_MAX};
@@ -116,9 +118,8 @@ fn search(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<()> {
 }
 
 /// What lies in the folder of a Dockerfile: names at its top, and the ignore file.
-#[derive(Default)]
 struct Surroundings {
-    names: Vec<String>,
+    names: Arc<Vec<String>>,
     ignore: Option<Ignore>,
 }
 
@@ -129,9 +130,7 @@ impl Surroundings {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
-        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-        let names = entries.take(CONTEXT_NAME_COUNT_MAX);
-        let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        let names = names_in(folder);
         let own = path.file_name().map(|name| format!("{}.dockerignore", name.to_string_lossy()));
         let places = own.into_iter().chain([".dockerignore".to_owned()]);
         let ignore = places.into_iter().find_map(|name| {
@@ -142,6 +141,32 @@ impl Surroundings {
         });
         Self { names, ignore }
     }
+}
+
+thread_local! {
+    /// The folder that was looked into last, and its names.
+    static LAST: RefCell<Option<(PathBuf, Arc<Vec<String>>)>> = const { RefCell::new(None) };
+}
+
+/// Looks into folders anew from here on: for who runs long, while files come and go.
+pub(in crate::commands) fn forget_folders() {
+    LAST.set(None);
+}
+
+/// The names in a folder. Those of the last folder are kept: files come folder by folder, and one
+/// may hold thousands.
+fn names_in(folder: &Path) -> Arc<Vec<String>> {
+    LAST.with_borrow_mut(|last| {
+        if let Some((_, names)) = last.as_ref().filter(|(known, _)| known == folder) {
+            return Arc::clone(names);
+        }
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let names = entries.take(CONTEXT_NAME_COUNT_MAX);
+        let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        let names = Arc::new(names);
+        *last = Some((folder.to_owned(), Arc::clone(&names)));
+        names
+    })
 }
 
 /// Makes the options for one file.

@@ -12,7 +12,7 @@ use crate::error::{CliError, Doing as _, Result};
 use crate::session::Session;
 
 pub(super) use config::{Config, ConfigArgs};
-pub(super) use files::{Input, find, with_options};
+pub(super) use files::{Input, find, forget_folders, with_options};
 
 /// Exit code of a run that found something.
 pub(super) const FINDINGS: u8 = 3;

@@ -16,7 +16,7 @@ use conex_lint::{Finding, Safety};
 use serde_json::{Value, json};
 
 use self::position::{Encoding, Text};
-use super::lint::{Config, ConfigArgs, Input, with_options};
+use super::lint::{Config, ConfigArgs, Input, forget_folders, with_options};
 use crate::error::{CliError, Doing as _, Result};
 use crate::session::Session;
 
@@ -307,6 +307,7 @@ impl<'s> Server<'s> {
 
 /// A document as the linter takes files.
 fn input(uri: &str, text: &str) -> Input {
+    forget_folders();
     let path = path_of(uri);
     let name = path.as_ref().map_or_else(|| uri.to_owned(), |path| path.display().to_string());
     Input { name, path, bytes: text.as_bytes().to_vec(), text: text.to_owned() }
