@@ -212,12 +212,12 @@ fn a_path_of_the_merged_view_is_the_same_by_stack_and_by_target() {
 
 /// Copies on top of layers. Gives the snapshot, unless the copy failed, and whether it followed a
 /// link of them.
-fn copied(source: &Stack, to: &Path, below: &[Dir], upper: Dir, form: Form) -> Option<bool> {
+fn copied(source: &Stack, to: &Path, below: &[Dir], upper: &Dir, form: Form) -> Option<bool> {
     let mut over = target(upper.clone(), below, form);
     let options =
         CopyOptions { owner: Some((0, 0)), mtime_max: Some(2000), ..CopyOptions::keep(2) };
     conex_layer::copy(source, Path::new(""), &mut over, to, &options).ok()?;
-    normalize_times(&upper, 2000).unwrap();
+    normalize_times(upper, 2000).unwrap();
     Some(over.followed_link())
 }
 
@@ -253,14 +253,14 @@ proptest! {
             let ahead = scratch.dir("ahead");
             let to = path(to);
             let only = std::slice::from_ref(&below);
-            let Some(false) = copied(&source, &to, only, ahead.clone(), form) else { continue };
+            let Some(false) = copied(&source, &to, only, &ahead, form) else { continue };
             let between = &layers[..later.len()];
             let lower = Stack::new(only.to_vec(), form);
             if !conex_layer::fits_above(&ahead, &lower, between, form, 2000).unwrap() {
                 continue;
             }
             let in_turn = scratch.dir("in-turn");
-            prop_assert!(copied(&source, &to, &layers, in_turn.clone(), form).is_some());
+            prop_assert!(copied(&source, &to, &layers, &in_turn, form).is_some());
             let (taken, _) = tar_of(&ahead, only, form);
             let (wanted, _) = tar_of(&in_turn, &layers, form);
             prop_assert_eq!(listing(&taken), listing(&wanted));
@@ -281,12 +281,12 @@ fn a_copy_fits_above_layers_that_touch_nothing_of_it() {
     type Case = (&'static str, fn(&mut Target), bool);
     let cases: [Case; 9] = [
         ("nothing", |_| (), true),
-        ("elsewhere", |layer| drop(layer.file("usr/x", "1")), true),
-        ("beside", |layer| drop(layer.file("app/node_modules/x", "1")), true),
+        ("elsewhere", |layer| _ = layer.file("usr/x", "1"), true),
+        ("beside", |layer| _ = layer.file("app/node_modules/x", "1"), true),
         ("a directory with the same attributes", |layer| put_dir(layer, "app/src", 0o755), true),
-        ("the same file", |layer| drop(layer.file("app/src/f", "1")), false),
-        ("a link on the way", |layer| drop(layer.gone("app").link("app", "usr")), false),
-        ("removed on the way", |layer| drop(layer.gone("app")), false),
+        ("the same file", |layer| _ = layer.file("app/src/f", "1"), false),
+        ("a link on the way", |layer| _ = layer.gone("app").link("app", "usr"), false),
+        ("removed on the way", |layer| _ = layer.gone("app"), false),
         ("other attributes", |layer| put_dir(layer, "app", 0o700), false),
         ("other attributes of what is new", |layer| put_dir(layer, "app/src", 0o700), false),
     ];
@@ -307,7 +307,7 @@ fn a_copy_fits_above_layers_that_touch_nothing_of_it() {
             let ahead = scratch.dir("ahead");
             let only = std::slice::from_ref(&below);
             let source = Stack::new(vec![from], form);
-            copied(&source, Path::new("app"), only, ahead.clone(), form).unwrap();
+            copied(&source, Path::new("app"), only, &ahead, form).unwrap();
             let lower = Stack::new(only.to_vec(), form);
             let told = conex_layer::fits_above(&ahead, &lower, &[later], form, 2000).unwrap();
             assert_eq!(told, fits, "{name}");
