@@ -32,7 +32,7 @@ fn forbidden_acts_fail() {
         "head -c 1 /proc/kcore | grep -q .",
         "ls /sys/firmware | grep -q .",
         "swapoff -a && grep -q . /proc/swaps",
-        "chroot /proc/1/root/../../../../.. test -e /work/main",
+        concat!("chroot /proc/1/root/../../../../.. test -e ", env!("CARGO_MANIFEST_DIR")),
     ];
     let script = acts
         .iter()
@@ -58,9 +58,12 @@ fn processes_of_the_host_are_not_visible() {
 #[test]
 fn chroot_does_not_lead_out() {
     // The classic way out of a mere chroot: keep a folder open outside of a new root, go up.
-    let script = "mkdir -p /tmp/in; cd /; chroot /tmp/in /bin/true 2>/dev/null; \
-                  cd /proc/self/cwd/../../../../../..; ls -d /bin/busybox; \
-                  test -e /proc/1/root/work && echo out; true";
+    let script = concat!(
+        "mkdir -p /tmp/in; cd /; chroot /tmp/in /bin/true 2>/dev/null; ",
+        "cd /proc/self/cwd/../../../../../..; ls -d /bin/busybox; test -e /proc/1/root",
+        env!("CARGO_MANIFEST_DIR"),
+        " && echo out; true"
+    );
     for_each_mode(script, |mode, container| {
         assert_eq!(container.run().good(), "/bin/busybox\n", "{mode:?}");
     });
