@@ -93,7 +93,8 @@ mod tests {
             scope.spawn(move || {
                 for round in 0..20 {
                     let to = if round % 3 == 0 { &mut to_err } else { &mut to_out };
-                    writeln!(to, "{round}").unwrap();
+                    // In one piece: `writeln!` would write the end of the line by itself.
+                    to.write_all(format!("{round}\n").as_bytes()).unwrap();
                     // The next is printed when this one was shown.
                     saying.recv().unwrap();
                 }
