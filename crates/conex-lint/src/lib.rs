@@ -7,7 +7,7 @@
 //!   [`Finding`]s with edits that mend them; [`fix`] makes the edits.
 //! - [`Settings`] reads `.hadolint.yaml` and the `[lint]` table of `.conex.toml`.
 //! - [`output`] writes findings in the formats that other programs read.
-//! - [`format`] lays a file out anew without changing what it says.
+//! - [`mod@format`] lays a file out anew without changing what it says.
 //!
 //! Each rule says why it exists, with a file that it complains of and one that it does not; the
 //! tests run both.

@@ -24,7 +24,7 @@ mod transfer;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::error::{CliError, RUN_FAILED, USAGE};
 
@@ -35,7 +35,7 @@ fn main() -> ExitCode {
     // Deep trees and many layers need many open files; the soft limit is for programs that
     // select().
     conex_sys::limits::raise_open_file_limit();
-    let cli = match cli::Cli::try_parse() {
+    let cli = match parse() {
         Ok(cli) => cli,
         Err(error) => {
             // clap prints help to standard output and errors to standard error.
@@ -53,6 +53,21 @@ fn main() -> ExitCode {
             ExitCode::from(error.code)
         }
     }
+}
+
+/// Reads the command line.
+fn parse() -> Result<cli::Cli, clap::Error> {
+    let mut command = cli::Cli::command();
+    // The list of commands needs to know something of each.
+    if std::env::args_os().len() < 2 || std::env::args_os().any(|word| is_help(&word)) {
+        command.build();
+    }
+    let matches = command.try_get_matches_from_mut(std::env::args_os())?;
+    cli::Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+}
+
+fn is_help(word: &std::ffi::OsStr) -> bool {
+    ["help", "--help", "-h"].iter().any(|help| word == *help)
 }
 
 /// Whether the command is `run`, whose exit codes below 125 belong to the container.

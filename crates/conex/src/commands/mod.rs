@@ -54,25 +54,24 @@ mod volume;
 
 pub use save::to_file;
 
-/// Every command.
+/// Every command. Only the one that is asked for is made ready: all of them take longer than many
+/// of them do.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub enum Command {
     Analyze(Box<analyze::Args>),
-    /// Make base images without a registry
     Base(base::Args),
     Build(Box<build::Args>),
     Builder(builder::Args),
     Cache(cache::Args),
-    Catalog(tags::CatalogArgs),
     Cat(cat::Args),
-    Mount(mount::Args),
-    Umount(umount::Args),
+    Catalog(tags::CatalogArgs),
     Completion(completion::Args),
-    Cp(cp::Args),
-    Diff(diff::Args),
     Copy(Box<copy::Args>),
+    Cp(cp::Args),
     Delete(delete::Args),
     Demo(demo::Args),
+    Diff(diff::Args),
     Digest(digest::Args),
     Explain(explain::Args),
     Export(export::Args),
@@ -91,6 +90,7 @@ pub enum Command {
     Lsp(lsp::Args),
     Man(man::Args),
     Manifest(manifest::Args),
+    Mount(mount::Args),
     Pull(pull::Args),
     Push(push::Args),
     Registry(registry::Args),
@@ -100,7 +100,7 @@ pub enum Command {
     System(system::Args),
     Tag(tag::Args),
     Tags(tags::TagsArgs),
-    /// Show the version of conex
+    Umount(umount::Args),
     Version(version::Args),
     Volume(volume::Args),
     #[command(name = "__docs", hide = true)]

@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::error::Result;
 use crate::session::Session;
 
-/// Shows the version of conex.
+/// Show the version of conex.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Format the output: `json`, or a Go template (`{{.Client.Version}}`)
