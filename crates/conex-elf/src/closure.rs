@@ -97,9 +97,12 @@ impl<'o> Builder<'o> {
         }
         for folder in &self.options.path {
             let path = folder.join(program);
-            if let Some(resolved) = self.tree.resolve(&path)?
-                && resolved.kind == EntryKind::File
-            {
+            let resolved = match self.tree.resolve(&path) {
+                // A folder of somebody else is passed over, as a shell does.
+                Err(error) if error.is_denied() => None,
+                resolved => resolved?,
+            };
+            if resolved.is_some_and(|resolved| resolved.kind == EntryKind::File) {
                 return Ok(path);
             }
         }

@@ -37,6 +37,12 @@ impl Error {
         self.kind
     }
 
+    /// Whether the machine keeps a file from this user.
+    pub(crate) fn is_denied(&self) -> bool {
+        let source = self.source.as_ref();
+        source.is_some_and(|source| source.kind() == io::ErrorKind::PermissionDenied)
+    }
+
     /// A command or an edit that mends it.
     pub fn hint(&self) -> Option<&str> {
         self.hint.as_deref()

@@ -296,6 +296,18 @@ fn links_are_made_in_resolved_folders() {
 }
 
 #[test]
+fn folders_of_the_path_that_this_user_may_not_enter_are_passed_over() {
+    let root = script_root();
+    let closed = root.path().join("closed");
+    fs::create_dir(&closed).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0)).unwrap();
+    let path = ["/closed/bin", "/usr/bin"].map(PathBuf::from).to_vec();
+    let closure = closure(&["env"], &SearchOptions::new(root.path(), path));
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o755)).unwrap();
+    assert!(files(&closure.unwrap()).contains("/usr/bin/env"));
+}
+
+#[test]
 fn what_is_missing_is_named() {
     let root = script_root();
     for (program, kind, message) in [
