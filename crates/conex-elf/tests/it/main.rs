@@ -300,7 +300,7 @@ fn folders_of_the_path_that_this_user_may_not_enter_are_passed_over() {
     let root = script_root();
     let closed = root.path().join("closed");
     fs::create_dir(&closed).unwrap();
-    fs::set_permissions(&closed, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).unwrap();
     let path = ["/closed/bin", "/usr/bin"].map(PathBuf::from).to_vec();
     let closure = closure(&["env"], &SearchOptions::new(root.path(), path));
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o755)).unwrap();
