@@ -120,7 +120,16 @@ impl ImageRecord {
     pub fn is_dangling(&self) -> bool {
         self.tags.is_empty() && !self.in_index
     }
+
+    /// Whether a name in [`MOUNTED`] says that its files are in use, though no process is.
+    pub fn is_mounted(&self) -> bool {
+        self.tags.iter().any(|tag| tag.name() == MOUNTED)
+    }
 }
+
+/// The repository of the names that keep an image while it is mounted without a process: such an
+/// image is in use, and a prune leaves it.
+pub const MOUNTED: &str = "localhost/conex-mounted";
 
 /// An image to be kept.
 #[derive(Debug, Clone)]

@@ -47,8 +47,8 @@ pub use check::{CheckDepth, CheckProgress, CheckReport, Damage, OnProgress};
 pub use collect::Removed;
 pub use error::{Error, ErrorKind};
 pub use image::{
-    ImageKind, ImageLayer, ImageRecord, ImageSource, IndexEntry, LOCAL_INDEX_TYPE, NewImage,
-    NewIndex,
+    ImageKind, ImageLayer, ImageRecord, ImageSource, IndexEntry, LOCAL_INDEX_TYPE, MOUNTED,
+    NewImage, NewIndex,
 };
 pub use lease::Lease;
 pub use lock::KeepWaiting;

@@ -280,7 +280,7 @@ fn is_taken(options: &PruneOptions, record: &ImageRecord) -> bool {
     let chosen = match options.images {
         PruneImages::Keep => false,
         PruneImages::Dangling => record.is_dangling(),
-        PruneImages::All => !record.in_index,
+        PruneImages::All => !record.in_index && !record.is_mounted(),
     };
     chosen
         && options.until.is_none_or(|until| record.created < until)

@@ -98,7 +98,7 @@ pub fn run(session: &Session, args: Args) -> Result<()> {
 /// The name that keeps an image while it is mounted somewhere.
 fn holding_name(target: &Path) -> Result<Reference> {
     let digest = Digest::of(target.as_os_str().as_bytes());
-    Ok(format!("localhost/conex-mounted:{}", digest.short()).parse()?)
+    Ok(format!("{}:{}", conex_store::MOUNTED, digest.short()).parse()?)
 }
 
 /// Takes the name away that kept the image; none, if `conex mount` did not mount there.

@@ -511,6 +511,8 @@ fn an_image_is_mounted_for_a_command_or_until_it_is_unmounted() {
     // Its name is gone, and it is still there.
     scene.run(&["rmi", "app:1"]).ok();
     scene.run(&["system", "prune", "--force"]).ok();
+    scene.run(&["system", "prune", "--all", "--force"]).ok();
+    scene.run(&["image", "prune", "--all", "--force"]).ok();
     let read = std::fs::read_to_string(scene.at("mounted/etc/passwd"));
     scene.run(&["umount", target]).ok();
     assert_eq!(read.unwrap(), "qq");
