@@ -1,4 +1,5 @@
-//! Compresses a stream and computes in the same pass the digests of what goes in and comes out.
+//! Compresses a stream and computes in the same pass the digest of what goes in. What comes out is
+//! digested by whoever keeps it.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -40,15 +41,13 @@ pub struct Encoded {
     pub diff_id: Option<DiffId>,
     /// Bytes of the input.
     pub unpacked_size: u64,
-    /// The digest of the output.
-    pub digest: Digest,
     /// Bytes of the output.
     pub size: u64,
 }
 
 /// Compresses what is written to it.
 pub struct Encoder<W: Write> {
-    out: HashedOut<W>,
+    out: Counted<W>,
     codec: Codec,
     block: Vec<u8>,
     unpacked_size: u64,
@@ -67,7 +66,7 @@ impl<W: Write> Encoder<W> {
     /// # Errors
     /// There is no such level, or the output's.
     pub fn new(out: W, options: &EncoderOptions) -> io::Result<Self> {
-        let mut out = HashedOut { inner: out, hasher: Hasher::sha256(), size: 0 };
+        let mut out = Counted { inner: out, size: 0 };
         let codec = match options.compression {
             Compression::None => Codec::Plain,
             Compression::Gzip => {
@@ -90,9 +89,7 @@ impl<W: Write> Encoder<W> {
                 Codec::Zstd(Box::new(encoder), vec![0; 256 << 10])
             }
         };
-        // Of a stream that is not compressed one digest says all.
-        let hashes = options.hash == Hashing::DiffId && options.compression != Compression::None;
-        let hashing = hashes.then(InputHasher::start);
+        let hashing = (options.hash == Hashing::DiffId).then(InputHasher::start);
         let block = Vec::with_capacity(BLOCK_SIZE);
         Ok(Self { out, codec, block, unpacked_size: 0, hashing })
     }
@@ -103,7 +100,6 @@ impl<W: Write> Encoder<W> {
     /// The output's.
     pub fn finish(mut self) -> io::Result<(W, Encoded)> {
         self.pass_on()?;
-        let is_plain = matches!(self.codec, Codec::Plain);
         match self.codec {
             Codec::Plain => {}
             Codec::Gzip(blocks) => blocks.finish(&mut self.out)?,
@@ -112,14 +108,9 @@ impl<W: Write> Encoder<W> {
             }
         }
         self.out.flush()?;
-        let HashedOut { inner, hasher, size } = self.out;
-        let digest = hasher.finish();
-        let diff_id = match self.hashing {
-            Some(hashing) => Some(DiffId(hashing.finish()?)),
-            None if is_plain => Some(DiffId(digest.clone())),
-            None => None,
-        };
-        Ok((inner, Encoded { diff_id, unpacked_size: self.unpacked_size, digest, size }))
+        let Counted { inner, size } = self.out;
+        let diff_id = self.hashing.map(InputHasher::finish).transpose()?.map(DiffId);
+        Ok((inner, Encoded { diff_id, unpacked_size: self.unpacked_size, size }))
     }
 
     fn pass_on(&mut self) -> io::Result<()> {
@@ -194,17 +185,15 @@ fn zstd_end(
     }
 }
 
-/// Hashes and counts what comes out.
-struct HashedOut<W> {
+/// Counts what comes out.
+struct Counted<W> {
     inner: W,
-    hasher: Hasher,
     size: u64,
 }
 
-impl<W: Write> Write for HashedOut<W> {
+impl<W: Write> Write for Counted<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.inner.write(bytes)?;
-        self.hasher.update(bytes.get(..count).unwrap_or_default());
         self.size += count as u64;
         Ok(count)
     }

@@ -101,13 +101,7 @@ pub(crate) fn extend_blob(
     digest: &Digest,
     now: Moment,
 ) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached(
-            "UPDATE repo_blobs SET lease = max(lease, ?)
-             WHERE repo = (SELECT id FROM repositories WHERE name = ?) AND digest = ?",
-        )?
-        .execute((now.after(policy.lease).0, of.as_str(), raw(digest)))?;
-    Ok(())
+    extend("repo_blobs", connection, policy, of, digest, now)
 }
 
 pub(crate) fn extend_manifest(
@@ -117,12 +111,27 @@ pub(crate) fn extend_manifest(
     digest: &Digest,
     now: Moment,
 ) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached(
-            "UPDATE manifests SET lease = max(lease, ?)
-             WHERE repo = (SELECT id FROM repositories WHERE name = ?) AND digest = ?",
-        )?
-        .execute((now.after(policy.lease).0, of.as_str(), raw(digest)))?;
+    extend("manifests", connection, policy, of, digest, now)
+}
+
+/// Keeps what a client was told of from the collector for as long as a push may take.
+fn extend(
+    table: &'static str,
+    connection: &Connection,
+    policy: &Policy,
+    of: &Name,
+    digest: &Digest,
+    now: Moment,
+) -> rusqlite::Result<()> {
+    let sql = format!(
+        "UPDATE {table} SET lease = max(lease, ?)
+         WHERE repo = (SELECT id FROM repositories WHERE name = ?) AND digest = ?"
+    );
+    connection.prepare_cached(&sql)?.execute((
+        now.after(policy.lease).0,
+        of.as_str(),
+        raw(digest),
+    ))?;
     Ok(())
 }
 

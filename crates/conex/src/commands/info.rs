@@ -94,7 +94,7 @@ fn gather(session: &Session) -> Value {
         "OperatingSystem": operating_system(),
         "OSType": "linux",
         "Architecture": kernel_text(kernel.machine()),
-        "NCPU": std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        "NCPU": crate::session::parallelism(),
         "MemTotal": memory(),
         "SecurityOptions": security,
     })

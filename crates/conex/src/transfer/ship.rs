@@ -319,8 +319,8 @@ pub fn pack(lease: &Lease, snapshot: &Snapshot, shipping: &Shipping<'_>) -> Resu
         return Err(CliError::new(message).with_hint("`conex system check` says what changed"));
     }
     let media_type = MediaType::OciLayer(shipping.compression);
-    let blob = Descriptor::new(media_type, encoded.digest, encoded.size);
-    writer.commit(Some(&blob), Durability::Lazy)?;
+    let (digest, size) = writer.commit(None, Durability::Lazy)?;
+    let blob = Descriptor::new(media_type, digest, size);
     if shipping.keep == Keep::Blobs {
         lease.put_layer_blob(snapshot.diff_id(), &blob)?;
     }

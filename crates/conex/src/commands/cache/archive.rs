@@ -107,7 +107,7 @@ fn write(session: &Session, mount: &CacheMount, out: &mut dyn Write) -> Result<u
     let options = EncoderOptions {
         compression: Compression::Zstd,
         level: None,
-        thread_count: threads(),
+        thread_count: crate::session::parallelism(),
         hash: Hashing::None,
     };
     let mut encoder = Encoder::new(out, &options).doing(failed)?;
@@ -136,7 +136,7 @@ pub fn import(session: &Session, args: &ImportArgs) -> Result<()> {
     let form = form(session)?;
     let dir = Dir::open_ambient(&fresh).doing(failed)?;
     let mut target = Target::new(dir, Stack::empty(form), form)?;
-    let options = ApplyOptions::new(threads());
+    let options = ApplyOptions::new(crate::session::parallelism());
     let summary = unpack_archive(&mut input, &mut target, Path::new("/"), None, &options)
         .map_err(|error| CliError::because(failed(), error))?;
     drop(target);
@@ -170,8 +170,4 @@ fn replace(fresh: &Path, mount: &CacheMount, grave: &Path) -> std::io::Result<()
         // Back to what it was; if even that is refused, the check of the store names it.
         let _ = fs::rename(grave, mount.path());
     })
-}
-
-fn threads() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
