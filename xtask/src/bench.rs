@@ -94,6 +94,7 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
             println!("{:<12} {}", case.name, case.what);
         }
         println!("{:<12} {}", servers::NAME, servers::WHAT);
+        println!("{:<12} {}", servers::SCALE_NAME, servers::SCALE_WHAT);
         return Ok(());
     }
     let conex = match &options.conex {
@@ -113,9 +114,13 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
             tables.push(measure::table(case.name, case.what, &results));
         }
     }
-    // Asked for by its name only: it measures requests, and takes the whole machine.
-    if options.only.iter().any(|word| word == servers::NAME) {
+    // Asked for by their names only: they measure requests, and take the whole machine.
+    let is_asked = |name: &str| options.only.iter().any(|word| word == name);
+    if is_asked(servers::NAME) {
         tables.push(servers::run(&lab.conex, &options.dir, options.runs)?);
+    }
+    if is_asked(servers::SCALE_NAME) {
+        tables.push(servers::run_at_scale(&lab.conex, &options.dir)?);
     }
     registry::end();
     println!("{}", peers::machine(&lab));

@@ -4,9 +4,13 @@
 //! same bytes to each. All hashing is done before; the registries take turns, each on an empty
 //! folder on the same disk.
 
-use std::collections::HashMap;
+mod ceiling;
+mod client;
+mod garbage;
+mod large;
+mod scale;
+
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -14,7 +18,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use super::workload::Numbers;
+use self::client::{Client, Work};
 use crate::shell::Result;
 
 /// What `--only` calls it.
@@ -22,6 +26,13 @@ pub(crate) const NAME: &str = "registry-load";
 
 /// What it is.
 pub(crate) const WHAT: &str = "registries under many clients: pushes, pulls, memory (by name only)";
+
+/// What `--only` calls the long ones.
+pub(crate) const SCALE_NAME: &str = "registry-scale";
+
+/// What they are.
+pub(crate) const SCALE_WHAT: &str =
+    "our registry with a million of everything and uploads of gigabytes (by name only)";
 
 /// How much is done; `--runs` multiplies the small pushes.
 const SMALL_PUSHES: usize = 600;
@@ -32,8 +43,8 @@ const LARGE_CLIENTS: usize = 8;
 const PULLS: usize = 160;
 const MANY_CLIENTS: usize = 64;
 
-/// Rows of the large database.
-const ROWS: usize = 1_000_000;
+/// Rounds of large pushes: other work on the machine falls on some of them.
+const LARGE_ROUNDS: usize = 5;
 
 type Io<T> = std::io::Result<T>;
 
@@ -46,12 +57,9 @@ struct Contestant {
 /// Starts a registry on a folder and a port.
 type Start = Box<dyn Fn(&Path, u16) -> Io<Child>>;
 
-/// Runs all cases and gives their table.
+/// Measures registries beside each other, and what the machine can do at all.
 pub(crate) fn run(conex: &Path, dir: &Path, runs: usize) -> Result<String> {
-    let folder = dir.join("registry");
-    // A run that was stopped may have left it.
-    let _ = fs::remove_dir_all(&folder);
-    fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
+    let folder = empty_folder(dir)?;
     let contestants = contestants(conex, &folder);
     let work = Work::prepare(runs);
     let mut rows: Vec<(String, Vec<String>)> = Vec::new();
@@ -61,95 +69,91 @@ pub(crate) fn run(conex: &Path, dir: &Path, runs: usize) -> Result<String> {
             Ok(row) => rows.push((contestant.name.clone(), row)),
             Err(error) => eprintln!("   {}: {error}", contestant.name),
         }
-        let _ = fs::remove_dir_all(&folder);
-        fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
+        empty_folder(dir)?;
     }
-    let large = match at_scale(conex, &folder) {
-        Ok(text) => text,
-        Err(error) => format!("a large database: not measured: {error}\n"),
-    };
+    // After the contestants and before them would differ as much as two runs do.
+    let ceilings = ceiling::measure(&folder, &work).map_err(|error| error.to_string())?;
+    // What stays is removed by the next run.
     let _ = fs::remove_dir_all(&folder);
-    Ok(format!("{}\n{large}", table(&rows, &work)))
+    Ok(format!("{}\n{ceilings}", table(&rows, &work)))
 }
 
-/// Writes a million manifests and tags into our own database, as a million pushes would.
-const FILL: &str = r#"
-import sqlite3, hashlib, sys
-path, count = sys.argv[1], int(sys.argv[2])
-db = sqlite3.connect(path)
-db.execute("PRAGMA synchronous = OFF")
-repo = db.execute("INSERT INTO repositories (name, created) VALUES ('big', 0)").lastrowid
-text = b'{"schemaVersion":2}' + b' ' * 500
-def manifests():
-    for n in range(count):
-        digest = b'\x01' + hashlib.sha256(str(n).encode()).digest()
-        yield (n + 1, repo, digest, 'application/vnd.oci.image.manifest.v1+json', 519, 0, 0, text)
-db.executemany("INSERT INTO manifests (id, repo, digest, media_type, size, created, lease, bytes) "
-               "VALUES (?, ?, ?, ?, ?, ?, ?, ?)", manifests())
-db.executemany("INSERT INTO tags (repo, name, manifest, updated, actor) VALUES (?, ?, ?, 0, 'x')",
-               ((repo, 'v%07d' % n, n + 1) for n in range(count)))
-db.commit()
-"#;
-
-/// How our registry starts and lists with a million manifests and tags.
-fn at_scale(conex: &Path, folder: &Path) -> Io<String> {
-    let data = folder.join("scale");
-    let start = || -> Io<(Running, String, Duration)> {
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let address = format!("127.0.0.1:{port}");
-        let mut command = Command::new(conex);
-        command.args(["registry", "serve", "--access-log", "none", "--data"]).arg(&data);
-        command.args(["--listen", &address]).stdout(Stdio::null()).stderr(Stdio::null());
-        let began = Instant::now();
-        let running = Running(command.spawn()?);
-        while TcpStream::connect(&address).is_err() {
-            if began.elapsed() > Duration::from_secs(20) {
-                return Err(std::io::Error::other("it does not answer"));
-            }
-            std::thread::sleep(Duration::from_micros(500));
+/// Measures ours with a million of everything, and with large uploads.
+pub(crate) fn run_at_scale(conex: &Path, dir: &Path) -> Result<String> {
+    let mut text = String::new();
+    type Case = fn(&Path, &Path) -> Io<String>;
+    let cases: [(&str, Case); 3] = [
+        ("a million manifests", scale::measure),
+        ("large uploads", large::measure),
+        ("a million dead blobs", garbage::measure),
+    ];
+    for (what, case) in cases {
+        eprintln!("== registry: {what}");
+        let folder = empty_folder(dir)?;
+        match case(conex, &folder) {
+            Ok(lines) => text.push_str(&lines),
+            Err(error) => text.push_str(&format!("{what}: not measured: {error}\n")),
         }
-        Client::connect(&address)?.expect("GET", "/healthz", &[], b"", 200)?;
-        Ok((running, address, began.elapsed()))
-    };
-    drop(start()?);
-    let mut fill = Command::new("python3");
-    fill.args(["-c", FILL]).arg(data.join("registry.db")).arg(ROWS.to_string());
-    if !fill.status()?.success() {
-        return Err(std::io::Error::other("python3 cannot fill the database"));
+        // What stays is removed by the next run.
+        let _ = fs::remove_dir_all(&folder);
     }
-    let mut starts: Vec<Duration> = Vec::new();
-    for _ in 0..5 {
-        starts.push(start()?.2);
+    Ok(text)
+}
+
+fn empty_folder(dir: &Path) -> Result<PathBuf> {
+    let folder = dir.join("registry");
+    // A run that was stopped may have left it.
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
+    Ok(folder)
+}
+
+/// Starts ours on a folder; gives its address and how long it took to answer.
+fn serve(conex: &Path, data: &Path, more: &[&str]) -> Io<(Running, String, Duration)> {
+    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let address = format!("127.0.0.1:{port}");
+    let mut command = Command::new(conex);
+    command.args(["registry", "serve", "--access-log", "none", "--data"]).arg(data);
+    command.args(["--listen", &address]).args(more);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let began = Instant::now();
+    let running = Running(command.spawn()?);
+    while TcpStream::connect(&address).is_err() {
+        if began.elapsed() > Duration::from_secs(20) {
+            return Err(std::io::Error::other("it does not answer"));
+        }
+        std::thread::sleep(Duration::from_micros(500));
     }
-    starts.sort();
-    let (running, address, _) = start()?;
-    let mut client = Client::connect(&address)?;
-    let mut pages: Vec<Duration> = Vec::new();
-    for number in 0..200 {
-        let last = number * 7919 * 631 % ROWS;
-        let path = format!("/v2/big/tags/list?n=100&last=v{last:07}");
-        let began = Instant::now();
-        client.expect("GET", &path, &[], b"", 200)?;
-        pages.push(began.elapsed());
-    }
-    pages.sort();
-    let ms = |time: Duration| time.as_secs_f64() * 1e3;
-    Ok(format!(
-        "{ROWS} manifests and tags: start to first answer {:.1} ms (median of 5), a page of 100 tags \
-         {:.2} ms (median), {:.2} ms (99 %), memory {:.1} MB\n",
-        ms(starts[2]),
-        ms(pages[100]),
-        ms(pages[198]),
-        memory(running.0.id(), "VmRSS:") as f64 / 1e6
-    ))
+    Client::connect(&address)?.expect("GET", "/healthz", &[], b"", 200)?;
+    Ok((running, address, began.elapsed()))
+}
+
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+/// The value that so many of a hundred sorted ones do not exceed.
+fn percentile(sorted: &[Duration], percent: usize) -> Duration {
+    let last = sorted.len().saturating_sub(1);
+    sorted.get((sorted.len() * percent / 100).min(last)).copied().unwrap_or_default()
+}
+
+/// The best and the median of some rates.
+fn best_and_median(mut rates: Vec<f64>) -> String {
+    rates.sort_by(f64::total_cmp);
+    let best = rates.last().copied().unwrap_or_default();
+    let median = rates.get(rates.len() / 2).copied().unwrap_or_default();
+    format!("{median:.2} GB/s, best {best:.2}")
 }
 
 fn table(rows: &[(String, Vec<String>)], work: &Work) -> String {
     let mut text = format!(
-        "registry: {} small images with {SMALL_CLIENTS} clients, 7 requests each; \
-         {LARGE_PUSHES} layers of 10 MiB with {LARGE_CLIENTS} clients; {PULLS} pulls of them\n\n\
-         | registry | small pushes/s | PUT to 201, 99 % | large push | large pull | idle memory \
-         | most, {MANY_CLIENTS} uploads at once |\n|---|---|---|---|---|---|---|\n",
+        "registry: {} small images with {SMALL_CLIENTS} clients, 7 requests each; {LARGE_ROUNDS} \
+         times {LARGE_PUSHES} layers of 10 MiB with {LARGE_CLIENTS} clients (median and best); \
+         {PULLS} pulls of them\n\n\
+         | registry | small pushes/s | small PUT to 201, 99 % | large push \
+         | last byte to 201, 99 % | large pull | idle memory \
+         | most, {MANY_CLIENTS} uploads at once |\n|---|---|---|---|---|---|---|---|\n",
         work.small.len()
     );
     for (name, cells) in rows {
@@ -253,30 +257,42 @@ fn measure(contestant: &Contestant, folder: &Path, work: &Work) -> Io<Vec<String
     })?;
     let mut waits = waits.into_inner().unwrap_or_default();
     waits.sort();
-    let late = waits[waits.len() * 99 / 100];
-    let large = each(&address, LARGE_CLIENTS, LARGE_PUSHES, |client, number| {
-        client.push_blob("large", &work.large[number]).map(|_| ())
-    })?;
+    let mut large = Vec::new();
+    let mut tails = Vec::new();
+    for round in 0..LARGE_ROUNDS {
+        let waits = Mutex::new(&mut tails);
+        let took = each(&address, LARGE_CLIENTS, LARGE_PUSHES, |client, number| {
+            // Each is new: what is known already would not be stored.
+            let took = client.push_layer("large", &work.large[round * LARGE_PUSHES + number])?;
+            waits.lock().expect("nobody panics with it").push(took);
+            Ok(())
+        })?;
+        large.push(gigabytes_a_second(LARGE_PUSHES * LARGE_BYTES, took));
+    }
+    tails.sort();
     let pull = each(&address, LARGE_CLIENTS, PULLS, |client, number| {
         let blob = &work.large[number % LARGE_PUSHES];
-        let path = format!("/v2/large/blobs/{}", blob.digest);
+        let path = format!("/v2/large/blobs/{}", blob.digest());
         let size = client.drain(&path)?;
-        if size == LARGE_BYTES { Ok(()) } else { Err(std::io::Error::other("a short blob")) }
+        if size == blob.size() { Ok(()) } else { Err(std::io::Error::other("a short blob")) }
     })?;
     each(&address, MANY_CLIENTS, MANY_CLIENTS, |client, number| {
-        client.push_blob("many", &work.large[number % LARGE_PUSHES]).map(|_| ())
+        let new = LARGE_ROUNDS * LARGE_PUSHES + number;
+        client.push_layer("many", &work.large[new]).map(|_| ())
     })?;
-    let rate = |count: usize, took: Duration| {
-        format!("{:.2} GB/s", (count * LARGE_BYTES) as f64 / took.as_secs_f64() / 1e9)
-    };
     Ok(vec![
         format!("{:.0}", work.small.len() as f64 / small.as_secs_f64()),
-        format!("{:.1} ms", late.as_secs_f64() * 1e3),
-        rate(LARGE_PUSHES, large),
-        rate(PULLS, pull),
+        format!("{:.1} ms", ms(percentile(&waits, 99))),
+        best_and_median(large),
+        format!("{:.1} ms", ms(percentile(&tails, 99))),
+        format!("{:.2} GB/s", gigabytes_a_second(PULLS * LARGE_BYTES, pull)),
         format!("{:.1} MB", idle as f64 / 1e6),
         format!("{:.1} MB", memory(running.0.id(), "VmHWM:") as f64 / 1e6),
     ])
+}
+
+fn gigabytes_a_second(bytes: usize, took: Duration) -> f64 {
+    bytes as f64 / took.as_secs_f64() / 1e9
 }
 
 /// Resident memory of a process, now (`VmRSS:`) or at most (`VmHWM:`), in bytes.
@@ -312,190 +328,4 @@ fn each(
         })
     })?;
     Ok(began.elapsed())
-}
-
-/// Everything that is sent, with its digests.
-struct Work {
-    small: Vec<Image>,
-    large: Vec<Blob>,
-}
-
-struct Blob {
-    bytes: Vec<u8>,
-    digest: String,
-}
-
-struct Image {
-    config: Blob,
-    layer: Blob,
-    manifest: Blob,
-}
-
-impl Work {
-    fn prepare(runs: usize) -> Self {
-        let mut numbers = Numbers::new(7);
-        let mut draw = |size: usize| {
-            let mut bytes = vec![0; size];
-            numbers.fill(&mut bytes);
-            Blob::new(bytes)
-        };
-        let small = (0..SMALL_PUSHES * runs.max(1)).map(|_| Image::new(draw(2_000))).collect();
-        let large = (0..LARGE_PUSHES).map(|_| draw(LARGE_BYTES)).collect();
-        Self { small, large }
-    }
-}
-
-impl Blob {
-    fn new(bytes: Vec<u8>) -> Self {
-        use sha2::Digest as _;
-        let hex: String =
-            sha2::Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-        Self { bytes, digest: format!("sha256:{hex}") }
-    }
-}
-
-impl Image {
-    fn new(layer: Blob) -> Self {
-        let kind = "application/vnd.oci.image";
-        let config = Blob::new(format!(r#"{{"of":"{}"}}"#, layer.digest).into_bytes());
-        let manifest = format!(
-            r#"{{"schemaVersion":2,"mediaType":"{kind}.manifest.v1+json",
-            "config":{{"mediaType":"{kind}.config.v1+json","digest":"{}","size":{}}},
-            "layers":[{{"mediaType":"{kind}.layer.v1.tar","digest":"{}","size":{}}}]}}"#,
-            config.digest,
-            config.bytes.len(),
-            layer.digest,
-            layer.bytes.len()
-        );
-        Self { config, layer, manifest: Blob::new(manifest.into_bytes()) }
-    }
-
-    /// Pushes it as clients do, in seven requests. Gives how long each took that makes something
-    /// durable.
-    fn push(&self, client: &mut Client, repository: &str) -> Io<[Duration; 3]> {
-        let mut took = [Duration::ZERO; 3];
-        for (blob, took) in [&self.config, &self.layer].into_iter().zip(&mut took) {
-            let path = format!("/v2/{repository}/blobs/{}", blob.digest);
-            client.expect("HEAD", &path, &[], b"", 404)?;
-            *took = client.push_blob(repository, blob)?;
-        }
-        let path = format!("/v2/{repository}/manifests/{}", &self.manifest.digest[7..27]);
-        let headers = [("Content-Type", "application/vnd.oci.image.manifest.v1+json")];
-        let began = Instant::now();
-        client.expect("PUT", &path, &headers, &self.manifest.bytes, 201)?;
-        took[2] = began.elapsed();
-        Ok(took)
-    }
-}
-
-/// A connection that is used for one request after the other.
-struct Client {
-    stream: TcpStream,
-    reader: BufReader<TcpStream>,
-    address: String,
-}
-
-impl Client {
-    fn connect(address: &str) -> Io<Self> {
-        let stream = TcpStream::connect(address)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
-        let reader = BufReader::with_capacity(1 << 20, stream.try_clone()?);
-        Ok(Self { stream, reader, address: address.to_owned() })
-    }
-
-    /// Pushes a blob; gives how long the closing request took.
-    fn push_blob(&mut self, repository: &str, blob: &Blob) -> Io<Duration> {
-        let path = format!("/v2/{repository}/blobs/uploads/");
-        let headers = self.expect("POST", &path, &[], b"", 202)?;
-        let place = headers.get("location").cloned().unwrap_or_default();
-        let place = match place.split_once("://") {
-            Some((_, rest)) => rest.split_once('/').map_or("", |(_, path)| path),
-            None => place.trim_start_matches('/'),
-        };
-        let sign = if place.contains('?') { '&' } else { '?' };
-        let path = format!("/{place}{sign}digest={}", blob.digest);
-        let began = Instant::now();
-        self.expect("PUT", &path, &[], &blob.bytes, 201)?;
-        Ok(began.elapsed())
-    }
-
-    /// Asks for something; gives the headers of the answer.
-    fn expect(
-        &mut self,
-        method: &str,
-        path: &str,
-        headers: &[(&str, &str)],
-        body: &[u8],
-        wanted: u16,
-    ) -> Io<HashMap<String, String>> {
-        let (status, headers) = self.ask(method, path, headers, body)?;
-        let mut content = Vec::new();
-        if method != "HEAD" && status != 204 {
-            let length = length(&headers);
-            self.reader.by_ref().take(length).read_to_end(&mut content)?;
-        }
-        if status == wanted {
-            return Ok(headers);
-        }
-        let said = String::from_utf8_lossy(&content).into_owned();
-        Err(std::io::Error::other(format!("{method} {path}: {status} {said}")))
-    }
-
-    /// Reads a blob and drops it.
-    fn drain(&mut self, path: &str) -> Io<usize> {
-        let (_, headers) = self.ask("GET", path, &[], b"")?;
-        let mut left = length(&headers);
-        let mut size = 0;
-        while left > 0 {
-            let some = self.reader.fill_buf()?.len().min(usize::try_from(left).unwrap_or(0));
-            if some == 0 {
-                return Err(std::io::ErrorKind::UnexpectedEof.into());
-            }
-            self.reader.consume(some);
-            left -= some as u64;
-            size += some;
-        }
-        Ok(size)
-    }
-
-    fn ask(
-        &mut self,
-        method: &str,
-        path: &str,
-        headers: &[(&str, &str)],
-        body: &[u8],
-    ) -> Io<(u16, HashMap<String, String>)> {
-        let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n", self.address);
-        for (name, value) in headers {
-            head.push_str(&format!("{name}: {value}\r\n"));
-        }
-        head.push_str(&format!("Content-Length: {}\r\n\r\n", body.len()));
-        let mut bytes = head.into_bytes();
-        if body.len() < 64 << 10 {
-            bytes.extend_from_slice(body);
-            self.stream.write_all(&bytes)?;
-        } else {
-            self.stream.write_all(&bytes)?;
-            self.stream.write_all(body)?;
-        }
-        let mut line = String::new();
-        self.reader.read_line(&mut line)?;
-        let status = line.split(' ').nth(1).and_then(|text| text.parse().ok()).unwrap_or(0);
-        let mut headers = HashMap::new();
-        loop {
-            let mut line = String::new();
-            self.reader.read_line(&mut line)?;
-            match line.trim_end().split_once(':') {
-                Some((name, value)) => {
-                    headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
-                }
-                None => return Ok((status, headers)),
-            }
-        }
-    }
-}
-
-fn length(headers: &HashMap<String, String>) -> u64 {
-    headers.get("content-length").and_then(|text| text.parse().ok()).unwrap_or(0)
 }
