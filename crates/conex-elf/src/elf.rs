@@ -200,15 +200,16 @@ impl Elf {
 }
 
 /// The fields of the ELF header that lead to the program headers.
-struct Header {
-    linkage: Linkage,
+#[derive(Debug)]
+pub(crate) struct Header {
+    pub(crate) linkage: Linkage,
     program_headers: u64,
     program_header_size: usize,
     program_header_count: usize,
 }
 
 impl Header {
-    fn read(source: &(impl ReadAt + ?Sized)) -> Result<Self, Error> {
+    pub(crate) fn read(source: &(impl ReadAt + ?Sized)) -> Result<Self, Error> {
         let mut bytes = [0; 64];
         let count = source.read_at(&mut bytes, 0).map_err(|error| read_failed(&error))?;
         let bytes = bytes.get(..count).unwrap_or_default();
@@ -255,7 +256,7 @@ impl Header {
         })
     }
 
-    fn segments(&self, source: &(impl ReadAt + ?Sized)) -> Result<Vec<Segment>, Error> {
+    pub(crate) fn segments(&self, source: &(impl ReadAt + ?Sized)) -> Result<Vec<Segment>, Error> {
         if self.program_header_count == 0 {
             return Ok(Vec::new());
         }
@@ -270,17 +271,19 @@ impl Header {
             .collect()
     }
 
-    fn fields<'b>(&self, bytes: &'b [u8]) -> Fields<'b> {
+    pub(crate) fn fields<'b>(&self, bytes: &'b [u8]) -> Fields<'b> {
         Fields { bytes, class: self.linkage.class, endianness: self.linkage.endianness }
     }
 }
 
 /// One program header.
-struct Segment {
-    kind: u32,
-    offset: u64,
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) kind: u32,
+    pub(crate) flags: u32,
+    pub(crate) offset: u64,
     address: u64,
-    file_size: u64,
+    pub(crate) file_size: u64,
 }
 
 impl Segment {
@@ -289,12 +292,14 @@ impl Segment {
         Some(match fields.class {
             Class::Bits32 => Self {
                 kind,
+                flags: fields.u32(24)?,
                 offset: fields.u32(4)?.into(),
                 address: fields.u32(8)?.into(),
                 file_size: fields.u32(16)?.into(),
             },
             Class::Bits64 => Self {
                 kind,
+                flags: fields.u32(4)?,
                 offset: fields.u64(8)?,
                 address: fields.u64(16)?,
                 file_size: fields.u64(32)?,
@@ -304,7 +309,7 @@ impl Segment {
 }
 
 /// Numbers at offsets, of the file's width and byte order.
-struct Fields<'b> {
+pub(crate) struct Fields<'b> {
     bytes: &'b [u8],
     class: Class,
     endianness: Endianness,
@@ -315,7 +320,7 @@ impl Fields<'_> {
         self.bytes.get(offset..)?.first_chunk::<N>().copied()
     }
 
-    fn u16(&self, offset: usize) -> Option<u16> {
+    pub(crate) fn u16(&self, offset: usize) -> Option<u16> {
         let bytes = self.array(offset)?;
         Some(match self.endianness {
             Endianness::Little => u16::from_le_bytes(bytes),
@@ -323,7 +328,7 @@ impl Fields<'_> {
         })
     }
 
-    fn u32(&self, offset: usize) -> Option<u32> {
+    pub(crate) fn u32(&self, offset: usize) -> Option<u32> {
         let bytes = self.array(offset)?;
         Some(match self.endianness {
             Endianness::Little => u32::from_le_bytes(bytes),
@@ -331,7 +336,7 @@ impl Fields<'_> {
         })
     }
 
-    fn u64(&self, offset: usize) -> Option<u64> {
+    pub(crate) fn u64(&self, offset: usize) -> Option<u64> {
         let bytes = self.array(offset)?;
         Some(match self.endianness {
             Endianness::Little => u64::from_le_bytes(bytes),
@@ -370,7 +375,7 @@ fn dynamic_entries(
 }
 
 /// Where in the file the byte for an address stands.
-fn file_offset(segments: &[Segment], address: u64) -> Option<u64> {
+pub(crate) fn file_offset(segments: &[Segment], address: u64) -> Option<u64> {
     segments.iter().filter(|segment| segment.kind == PT_LOAD).find_map(|segment| {
         let within = address.checked_sub(segment.address)?;
         (within < segment.file_size).then(|| segment.offset.checked_add(within))?
@@ -386,7 +391,11 @@ fn bounded(size: u64, size_max: u64, what: &str) -> Result<usize, Error> {
 
 /// Reads exactly `size` bytes. Memory is taken as the file yields, so that a size without bytes
 /// behind it costs nothing.
-fn read(source: &(impl ReadAt + ?Sized), offset: u64, size: usize) -> Result<Vec<u8>, Error> {
+pub(crate) fn read(
+    source: &(impl ReadAt + ?Sized),
+    offset: u64,
+    size: usize,
+) -> Result<Vec<u8>, Error> {
     const STEP: usize = 1 << 20;
     let mut bytes = Vec::new();
     while bytes.len() < size {

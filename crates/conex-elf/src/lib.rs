@@ -18,6 +18,7 @@ mod extras;
 mod pattern;
 mod script;
 mod search;
+mod sections;
 mod toolset;
 mod tree;
 
@@ -28,5 +29,6 @@ pub use error::{Error, ErrorKind};
 pub use extras::{Extra, ExtraContent, ExtrasOptions, extras};
 pub use script::{Interpreter, interpreter};
 pub use search::{Link, SearchOptions};
+pub use sections::{Extent, Sections};
 pub use toolset::{TOOLSETS, Toolset};
 pub use tree::{Entry, EntryKind};
