@@ -7,7 +7,9 @@
 mod decode;
 mod encode;
 mod gzip;
+mod inflate;
 mod member;
 
 pub use decode::{Decoder, Format, sniff};
 pub use encode::{Encoded, Encoder, EncoderOptions};
+pub use inflate::{Wrapping, inflate};

@@ -28,7 +28,7 @@ pub use apply::{ApplyLimits, ApplyOptions, ApplySummary, apply_layer, is_archive
 pub use archive::{ArchiveForm, ArchivedImage, ExportedImage, Layout, read_archive, write_archive};
 pub use attributes::Attributes;
 pub use between::fits_above;
-pub use compress::{Decoder, Encoded, Encoder, EncoderOptions, Format, sniff};
+pub use compress::{Decoder, Encoded, Encoder, EncoderOptions, Format, Wrapping, inflate, sniff};
 pub use copy::{CopyOptions, CopySummary, Filter, ModeRule, Wanted, copy};
 pub use diff::{
     Hashing, LayerSummary, SnapshotTimes, WriteOptions, diff_id_of, normalize_times, write_layer,
