@@ -9,9 +9,9 @@ use crate::error::{Error, Result};
 use crate::intern::Names;
 use crate::layer::{
     Accounts, CAPABLE, Content, Database, Kind, LINKED, LayerReport, NONE, Node, OPAQUE, ROOT,
-    WHITEOUT,
+    Release, WHITEOUT,
 };
-use crate::packages::Package;
+use crate::packages::LAYER_PACKAGE_COUNT_MAX;
 
 /// Most paths of one layer: 16 million, ten times the largest images known, take 1.3 GB.
 const NODE_COUNT_MAX: usize = 16 << 20;
@@ -36,6 +36,7 @@ pub(crate) struct Builder {
     set_at: Vec<u64>,
     /// When each node last became something that nothing can be in: what was in it is gone.
     cleared_at: Vec<u64>,
+    package_count: usize,
 }
 
 /// Where a path leads.
@@ -61,11 +62,19 @@ impl Builder {
             contents: Vec::new(),
             names: Vec::new(),
             databases: Vec::new(),
+            releases: Vec::new(),
             accounts: Vec::new(),
             entry_count: 0,
             tar_size: 0,
         };
-        Self { report, table: Names::new(), last_dir: None, set_at: vec![0], cleared_at: vec![0] }
+        Self {
+            report,
+            table: Names::new(),
+            last_dir: None,
+            set_at: vec![0],
+            cleared_at: vec![0],
+            package_count: 0,
+        }
     }
 
     /// Adds an entry; `digest` is that of a regular file's content.
@@ -91,11 +100,25 @@ impl Builder {
         }
     }
 
-    /// Adds the packages of a database that was just added under a path.
-    pub(crate) fn add_packages(&mut self, path: &[u8], packages: Vec<Package>) {
-        let Some(node) = self.find(path) else { return };
-        self.report.databases.retain(|known| known.node != node);
-        self.report.databases.push(Database { node, packages });
+    /// The content of the file that was just added under a path.
+    pub(crate) fn content_of(&self, path: &[u8]) -> Option<u32> {
+        let content = self.report.node(self.find(path)?).content;
+        (content != NONE).then_some(content)
+    }
+
+    /// Adds what a file names that was just added.
+    pub(crate) fn add_database(&mut self, database: Database) -> Result<()> {
+        self.package_count += database.packages.len();
+        if self.package_count > LAYER_PACKAGE_COUNT_MAX {
+            return Err(Error::limit("the layer has more than 500,000 packages"));
+        }
+        self.report.databases.push(database);
+        Ok(())
+    }
+
+    /// Adds what a file says of the image that was just added.
+    pub(crate) fn add_release(&mut self, release: Release) {
+        self.report.releases.push(release);
     }
 
     /// Adds the numbers of accounts in a file that was just added under a path.
@@ -111,7 +134,10 @@ impl Builder {
             self.settle(id);
         }
         let report = &mut self.report;
-        report.databases.retain(|base| report.nodes[base.node as usize].kind == Kind::File);
+        // What lost its last name within the layer is not there.
+        let is_there = |content: u32| report.contents[content as usize].links > 0;
+        report.databases.retain(|database| is_there(database.content));
+        report.releases.retain(|release| is_there(release.content));
         report.accounts.retain(|file| report.nodes[file.node as usize].kind == Kind::File);
         report.nodes.shrink_to_fit();
         report.contents.shrink_to_fit();

@@ -6,11 +6,11 @@
 //! hundred times their number.
 
 use crate::error::{Error, Result};
-use crate::layer::{Accounts, Content, Database, Kind, LayerReport, NONE, Node, ROOT};
-use crate::packages::{Manager, Package};
+use crate::layer::{Accounts, Content, Database, Kind, LayerReport, NONE, Node, ROOT, Release};
+use crate::packages::{Distribution, Form, Manager, Package};
 
 /// Changes with whatever changes the form or the meaning of a report.
-const MARK: &[u8] = b"conex layer report 1\n";
+const MARK: &[u8] = b"conex layer report 2\n";
 
 const DIGEST_LEN: usize = 16;
 
@@ -34,15 +34,14 @@ impl LayerReport {
             put_node(&mut out, node);
         }
         put(&mut out, self.databases.len() as u64);
-        for base in &self.databases {
-            put(&mut out, u64::from(base.node));
-            put(&mut out, base.packages.len() as u64);
-            for package in &base.packages {
-                out.push(package.manager as u8);
-                for text in [&package.name, &package.architecture, &package.version] {
-                    put_bytes(&mut out, text.as_bytes());
-                }
-                put(&mut out, package.size);
+        for database in &self.databases {
+            put_database(&mut out, database);
+        }
+        put(&mut out, self.releases.len() as u64);
+        for Release { content, distribution } in &self.releases {
+            put(&mut out, u64::from(*content));
+            for text in [&distribution.id, &distribution.version, &distribution.name] {
+                put_bytes(&mut out, text.as_bytes());
             }
         }
         put(&mut out, self.accounts.len() as u64);
@@ -99,6 +98,13 @@ impl LayerReport {
             databases.push(input.database()?);
         }
         let count = input.count()?;
+        let mut releases = Vec::with_capacity(count);
+        for _ in 0..count {
+            let content = input.index()?;
+            let (id, version, name) = (input.text()?, input.text()?, input.text()?);
+            releases.push(Release { content, distribution: Distribution { id, version, name } });
+        }
+        let count = input.count()?;
         let mut accounts = Vec::with_capacity(count);
         for _ in 0..count {
             let node = input.index()?;
@@ -108,7 +114,8 @@ impl LayerReport {
         if !input.rest.is_empty() {
             return Err(damaged());
         }
-        let report = Self { nodes, contents, names, databases, accounts, entry_count, tar_size };
+        let report =
+            Self { nodes, contents, names, databases, releases, accounts, entry_count, tar_size };
         report.check()?;
         Ok(report)
     }
@@ -131,7 +138,9 @@ impl LayerReport {
         }
         let is_node = |node: u32| (node as usize) < self.nodes.len();
         sound &= self.contents.iter().all(|content| is_node(content.node));
-        sound &= self.databases.iter().all(|base| is_node(base.node));
+        let is_content = |content: u32| (content as usize) < self.contents.len();
+        sound &= self.databases.iter().all(|database| is_content(database.content));
+        sound &= self.releases.iter().all(|release| is_content(release.content));
         sound &= self.accounts.iter().all(|file| is_node(file.node));
         if sound { Ok(()) } else { Err(damaged()) }
     }
@@ -158,6 +167,28 @@ fn put_node(out: &mut Vec<u8>, node: &Node) {
     put(out, u64::from(node.link_len));
     if node.link_len > 0 {
         put(out, u64::from(node.link_at));
+    }
+}
+
+fn put_database(out: &mut Vec<u8>, database: &Database) {
+    put(out, u64::from(database.content));
+    out.push(database.form as u8);
+    put_bytes(out, database.problem.as_bytes());
+    put(out, database.packages.len() as u64);
+    for package in &database.packages {
+        out.push(package.manager as u8);
+        for text in [
+            &package.name,
+            &package.version,
+            &package.architecture,
+            &package.source,
+            &package.source_version,
+            &package.license,
+            &package.inside,
+        ] {
+            put_bytes(out, text.as_bytes());
+        }
+        put(out, package.size);
     }
 }
 
@@ -245,16 +276,25 @@ impl<'b> Input<'b> {
     }
 
     fn database(&mut self) -> Result<Database> {
-        let node = self.index()?;
+        let content = self.index()?;
+        let form = *Form::ALL.get(usize::from(self.take(1)?[0])).ok_or_else(damaged)?;
+        let problem = self.text()?;
         let mut packages = Vec::new();
         for _ in 0..self.count()? {
             let manager = usize::from(self.take(1)?[0]);
-            let manager = *Manager::ALL.get(manager).ok_or_else(damaged)?;
-            let (name, architecture, version) = (self.text()?, self.text()?, self.text()?);
-            let size = self.number()?;
-            packages.push(Package { manager, name, architecture, version, size });
+            packages.push(Package {
+                manager: *Manager::ALL.get(manager).ok_or_else(damaged)?,
+                name: self.text()?,
+                version: self.text()?,
+                architecture: self.text()?,
+                source: self.text()?,
+                source_version: self.text()?,
+                license: self.text()?,
+                inside: self.text()?,
+                size: self.number()?,
+            });
         }
-        Ok(Database { node, packages })
+        Ok(Database { content, form, packages, problem })
     }
 }
 

@@ -6,9 +6,9 @@ use conex_oci::ImageConfig;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::image::{installed, shown};
+use crate::image::shown;
 use crate::layer::{Kind, NONE, ROOT};
-use crate::packages::Package;
+use crate::packages::{Installed, PackageList};
 use crate::tree::Tree;
 
 /// A field of the config that differs.
@@ -92,7 +92,10 @@ impl Comparison {
             shared_layers,
             config: config_changes(before.0, after.0),
             files: file_changes(before.1, after.1),
-            packages: package_changes(&installed(before.1), &installed(after.1)),
+            packages: package_changes(
+                &PackageList::of(before.1).packages,
+                &PackageList::of(after.1).packages,
+            ),
         }
     }
 
@@ -238,11 +241,11 @@ fn differences(before: &Tree, one: u32, after: &Tree, other: u32) -> Vec<&'stati
     what
 }
 
-fn package_changes(before: &[Package], after: &[Package]) -> Vec<PackageChange> {
+fn package_changes(before: &[Installed], after: &[Installed]) -> Vec<PackageChange> {
     type Versions = (Vec<String>, Vec<String>);
     let mut all: BTreeMap<(&'static str, String), Versions> = BTreeMap::new();
     for (packages, is_after) in [(before, false), (after, true)] {
-        for package in packages {
+        for Installed { package, .. } in packages {
             let versions = all.entry((package.manager.word(), package.name.clone())).or_default();
             let versions = if is_after { &mut versions.1 } else { &mut versions.0 };
             if !versions.contains(&package.version) {

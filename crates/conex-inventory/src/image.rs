@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::caches::{self, CACHE_KINDS};
 use crate::layer::{CAPABLE, Kind, NONE, ROOT};
-use crate::packages::{self, Package};
+use crate::packages::PackageList;
 use crate::suggest::{self, Suggestion};
 use crate::tree::{Cause, Changes, ContentAt, Tree};
 
@@ -240,7 +240,7 @@ pub struct ImageReport {
     pub odd_owners: NotableList,
     /// How many packages each manager installed.
     pub packages: BTreeMap<&'static str, usize>,
-    /// Package databases that are there and cannot be read here.
+    /// Package databases that are there and could not be read, with the reason.
     pub unread_databases: Vec<String>,
     /// What to change, the most bytes first.
     pub suggestions: Vec<Suggestion>,
@@ -269,9 +269,10 @@ impl ImageReport {
                 changes: tree.changes[index].into(),
             })
             .collect();
+        let list = PackageList::of(tree);
         let mut packages = BTreeMap::new();
-        for package in installed(tree) {
-            *packages.entry(package.manager.word()).or_insert(0) += 1;
+        for installed in &list.packages {
+            *packages.entry(installed.package.manager.word()).or_insert(0) += 1;
         }
         let mut report = Self {
             schema_version: SCHEMA_VERSION,
@@ -298,7 +299,7 @@ impl ImageReport {
             world_writable: survey.world_writable,
             odd_owners: survey.odd_owners,
             packages,
-            unread_databases: unread(tree),
+            unread_databases: list.unread,
             suggestions: Vec::new(),
         };
         report.suggestions = suggest::suggestions(&report);
@@ -442,39 +443,6 @@ fn duplicates(tree: &Tree, rows: usize) -> (u64, Vec<Duplicate>) {
         })
         .collect();
     (total, duplicates)
-}
-
-/// The packages that are installed at the end, sorted.
-pub fn installed(tree: &Tree) -> Vec<Package> {
-    let mut packages = Vec::new();
-    for (layer, report) in tree.layers.iter().enumerate() {
-        for base in &report.databases {
-            let found = tree.find(&report.path(base.node)).map(|path| tree.paths[path as usize]);
-            let is_seen = found.is_some_and(|path| {
-                path.alive && (usize::from(path.now.layer), path.now.node) == (layer, base.node)
-            });
-            if is_seen {
-                packages.extend(base.packages.iter().cloned());
-            }
-        }
-    }
-    for (id, path) in tree.paths.iter().enumerate() {
-        let name = tree.name(id as u32);
-        if path.alive && name.ends_with(b"-info") {
-            packages.extend(packages::python_of(name));
-        }
-    }
-    packages.sort();
-    packages.dedup();
-    packages
-}
-
-fn unread(tree: &Tree) -> Vec<String> {
-    let is_there = |path: &&&str| {
-        let found = tree.find(path.as_bytes());
-        found.is_some_and(|found| tree.paths[found as usize].alive)
-    };
-    packages::UNREAD.iter().filter(is_there).map(|path| format!("/{path}")).collect()
 }
 
 /// What one walk over the tree finds.

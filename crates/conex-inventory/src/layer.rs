@@ -4,7 +4,7 @@
 //! and every index that a node holds is within its table. Names and link targets lie end to end in
 //! one text, so that a million files take some eighty bytes each.
 
-use crate::packages::Package;
+use crate::packages::{Distribution, Form, Package};
 
 /// No index.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -142,11 +142,22 @@ pub(crate) struct Content {
     pub(crate) links: u32,
 }
 
-/// A package database that a layer holds.
+/// A file of a layer that names packages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Database {
-    pub(crate) node: u32,
+    /// Whose content it is: the file may have several names.
+    pub(crate) content: u32,
+    pub(crate) form: Form,
     pub(crate) packages: Vec<Package>,
+    /// Why it could not be read; empty if it could.
+    pub(crate) problem: String,
+}
+
+/// A file of a layer that says what the image is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Release {
+    pub(crate) content: u32,
+    pub(crate) distribution: Distribution,
 }
 
 /// A file of accounts that a layer holds: `etc/passwd` or `etc/group`.
@@ -163,6 +174,7 @@ pub struct LayerReport {
     pub(crate) contents: Vec<Content>,
     pub(crate) names: Vec<u8>,
     pub(crate) databases: Vec<Database>,
+    pub(crate) releases: Vec<Release>,
     pub(crate) accounts: Vec<Accounts>,
     pub(crate) entry_count: u64,
     pub(crate) tar_size: u64,

@@ -37,10 +37,12 @@ pub use dive::{DivePath, DiveReport};
 pub use error::{Error, ErrorKind, Result};
 pub use image::{
     CacheRow, ChangeRow, Duplicate, ImageReport, LayerFacts, LayerRow, Limits, Notable,
-    NotableList, SCHEMA_VERSION, Sized, Waste, WasteStep, installed, instructions, mode_text,
+    NotableList, SCHEMA_VERSION, Sized, Waste, WasteStep, instructions, mode_text,
 };
 pub use layer::{Kind, LayerReport, ROOT};
-pub use packages::{Manager, Package};
+pub use packages::{
+    Distribution, Installed, Manager, Package, PackageList, Scratch, read_as_anything,
+};
 pub use rules::{DIVE_DEFAULTS, Figures, Outcome, Rules, Verdict, parse_size};
 pub use scan::{Scanned, scan_layer};
 pub use suggest::Suggestion;

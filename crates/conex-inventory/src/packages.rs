@@ -1,9 +1,43 @@
-//! Packages, as their managers' databases in an image list them.
+//! Packages, as what their managers leave in an image names them.
+//!
+//! A [`Form`] is told from a file's path, or from its first bytes where any path may have it; each
+//! has a reader of its own, which takes bytes at any offset and gives packages. Readers bound what
+//! they take by the file, never follow an offset twice where that could go round, and give an error
+//! where a database is not what its path says.
+
+mod installed;
+mod java;
+mod language;
+mod program;
+mod purl;
+mod rpm;
+mod source;
+mod system;
+mod zip;
 
 use serde::Serialize;
 
-/// Largest database that is read: 64 MiB; Debian's with ten thousand packages has 15.
-pub(crate) const DATABASE_SIZE_MAX: u64 = 64 << 20;
+use crate::error::{Error, Result};
+use language::python_of;
+
+pub use installed::{Distribution, Installed, PackageList};
+pub(crate) use source::Gathered;
+pub use source::Scratch;
+
+/// Most packages of one file: Debian has 65,000, all of which nobody installs.
+const PACKAGE_COUNT_MAX: usize = 100_000;
+
+/// Most packages of one layer: a hundred times the largest known.
+pub(crate) const LAYER_PACKAGE_COUNT_MAX: usize = 500_000;
+
+/// Largest database in text: 64 MiB; Debian's with ten thousand packages has 15.
+const TEXT_SIZE_MAX: u64 = 64 << 20;
+
+/// Largest description of a single package: those of npm have some kilobytes.
+const NOTE_SIZE_MAX: u64 = 1 << 20;
+
+/// Largest database, program or archive that is looked into at any offset.
+const WHOLE_SIZE_MAX: u64 = 1 << 30;
 
 /// Who installed a package.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -12,14 +46,49 @@ pub(crate) const DATABASE_SIZE_MAX: u64 = 64 << 20;
 pub enum Manager {
     /// Debian's and Ubuntu's.
     Dpkg,
-    /// Alpine's.
+    /// Alpine's, Wolfi's and Chainguard's.
     Apk,
-    /// Python's, known by the folders of installed distributions.
+    /// Python's, whichever installer.
     Python,
+    /// Red Hat's, SUSE's, Amazon's and others'.
+    Rpm,
+    /// Arch Linux's.
+    Pacman,
+    /// Conda's.
+    Conda,
+    /// npm's, and whoever else makes a `node_modules`.
+    Npm,
+    /// Ruby's.
+    Gem,
+    /// Go modules that are linked into a program.
+    Go,
+    /// Rust crates that are linked into a program, where `cargo auditable` built it.
+    Cargo,
+    /// Java archives.
+    Java,
+    /// PHP's.
+    Composer,
+    /// .NET's.
+    Nuget,
 }
 
 impl Manager {
-    pub(crate) const ALL: [Self; 3] = [Self::Dpkg, Self::Apk, Self::Python];
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::Dpkg,
+        Self::Apk,
+        Self::Python,
+        Self::Rpm,
+        Self::Pacman,
+        Self::Conda,
+        Self::Npm,
+        Self::Gem,
+        Self::Go,
+        Self::Cargo,
+        Self::Java,
+        Self::Composer,
+        Self::Nuget,
+    ];
 
     /// The word for it.
     pub fn word(self) -> &'static str {
@@ -27,160 +96,304 @@ impl Manager {
             Self::Dpkg => "dpkg",
             Self::Apk => "apk",
             Self::Python => "python",
+            Self::Rpm => "rpm",
+            Self::Pacman => "pacman",
+            Self::Conda => "conda",
+            Self::Npm => "npm",
+            Self::Gem => "gem",
+            Self::Go => "go",
+            Self::Cargo => "cargo",
+            Self::Java => "java",
+            Self::Composer => "composer",
+            Self::Nuget => "nuget",
         }
     }
 }
 
-/// An installed package.
+/// An installed package. What is unknown is empty.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Package {
     /// Who installed it.
     pub manager: Manager,
-    /// Its name.
+    /// Its name, as its manager writes it: `@scope/name`, `group:artifact`, `example.com/module`.
     pub name: String,
-    /// The architecture, if the database says it.
-    pub architecture: String,
-    /// Its version.
+    /// Its version, with epoch and release.
     pub version: String,
+    /// The architecture.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub architecture: String,
+    /// The package that it was built from, where that has another name or version.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub source: String,
+    /// The version of that.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub source_version: String,
+    /// The licence, as the package says it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub license: String,
+    /// Where in the file it is: an archive in an archive.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub inside: String,
     /// Bytes installed, as the database says.
+    #[serde(skip_serializing_if = "is_zero")]
     pub size: u64,
 }
 
-/// Whose database a path of a layer is.
-pub(crate) fn database_at(path: &[u8]) -> Option<Manager> {
-    match path {
-        b"var/lib/dpkg/status" => Some(Manager::Dpkg),
-        b"lib/apk/db/installed" | b"usr/lib/apk/db/installed" => Some(Manager::Apk),
-        _ => {
-            let name = path.strip_prefix(b"var/lib/dpkg/status.d/")?;
-            let is_stanza = !name.contains(&b'/') && !name.ends_with(b".md5sums");
-            is_stanza.then_some(Manager::Dpkg)
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+impl Package {
+    fn new(manager: Manager, name: impl Into<String>, version: impl Into<String>) -> Self {
+        Self {
+            manager,
+            name: name.into(),
+            version: version.into(),
+            architecture: String::new(),
+            source: String::new(),
+            source_version: String::new(),
+            license: String::new(),
+            inside: String::new(),
+            size: 0,
         }
     }
 }
 
-/// Databases that are known and not read.
-pub(crate) const UNREAD: [&str; 9] = [
-    "var/lib/rpm/Packages",
-    "var/lib/rpm/Packages.db",
-    "var/lib/rpm/rpmdb.sqlite",
-    "usr/lib/sysimage/rpm/Packages",
-    "usr/lib/sysimage/rpm/Packages.db",
-    "usr/lib/sysimage/rpm/rpmdb.sqlite",
-    "usr/share/rpm/Packages",
-    "usr/share/rpm/Packages.db",
-    "usr/share/rpm/rpmdb.sqlite",
-];
+/// What kind of file names packages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub(crate) enum Form {
+    /// dpkg's list, or one entry of it as distroless images have it.
+    Dpkg,
+    Apk,
+    /// RPM's database, in any of its three formats.
+    Rpm,
+    /// The list that Mariner's distroless images have instead.
+    RpmManifest,
+    Pacman,
+    /// The metadata of an installed distribution.
+    Python,
+    Conda,
+    Npm,
+    Gem,
+    Composer,
+    /// What a .NET program depends on.
+    Nuget,
+    Java,
+    /// An ELF file that Go or Rust made.
+    Program,
+    /// `os-release`.
+    Release,
+}
 
-/// Reads a database. Lines that mean nothing here are passed over.
-pub(crate) fn parse(manager: Manager, bytes: &[u8]) -> Vec<Package> {
-    let text = String::from_utf8_lossy(bytes);
-    let mut packages = Vec::new();
-    let mut stanza = Stanza::default();
-    for line in text.lines().chain([""]) {
-        if line.is_empty() {
-            packages.extend(std::mem::take(&mut stanza).package(manager));
-        } else {
-            match manager {
-                Manager::Dpkg => stanza.dpkg(line),
-                Manager::Apk | Manager::Python => stanza.apk(line),
+impl Form {
+    pub(crate) const ALL: [Self; 14] = [
+        Self::Dpkg,
+        Self::Apk,
+        Self::Rpm,
+        Self::RpmManifest,
+        Self::Pacman,
+        Self::Python,
+        Self::Conda,
+        Self::Npm,
+        Self::Gem,
+        Self::Composer,
+        Self::Nuget,
+        Self::Java,
+        Self::Program,
+        Self::Release,
+    ];
+
+    /// What a file at a path is, as far as the path tells.
+    pub(crate) fn at(path: &[u8]) -> Option<Self> {
+        let (folder, name) = match path.iter().rposition(|byte| *byte == b'/') {
+            Some(slash) => (&path[..slash], &path[slash + 1..]),
+            None => (&path[..0], path),
+        };
+        match name {
+            b"status" if folder == b"var/lib/dpkg" => Some(Self::Dpkg),
+            b"installed" if matches!(folder, b"lib/apk/db" | b"usr/lib/apk/db") => Some(Self::Apk),
+            b"Packages" | b"Packages.db" | b"rpmdb.sqlite" if is_rpm(folder) => Some(Self::Rpm),
+            b"container-manifest-2" if folder == b"var/lib/rpmmanifest" => Some(Self::RpmManifest),
+            b"os-release" if matches!(folder, b"etc" | b"usr/lib") => Some(Self::Release),
+            b"desc" if folder.starts_with(b"var/lib/pacman/local/") => Some(Self::Pacman),
+            b"METADATA" if folder.ends_with(b".dist-info") => Some(Self::Python),
+            b"PKG-INFO" if folder.ends_with(b".egg-info") => Some(Self::Python),
+            b"PKG-INFO" if folder.ends_with(b".egg/EGG-INFO") => Some(Self::Python),
+            b"package.json" => is_node_package(folder).then_some(Self::Npm),
+            b"installed.json" if folder.ends_with(b"vendor/composer") => Some(Self::Composer),
+            _ if folder == b"var/lib/dpkg/status.d" => {
+                (!name.ends_with(b".md5sums")).then_some(Self::Dpkg)
             }
-        }
-    }
-    packages
-}
-
-/// The package of an installed Python distribution, known by the name of its folder (PEP 376):
-/// `requests-2.31.0.dist-info`.
-pub(crate) fn python_of(folder: &[u8]) -> Option<Package> {
-    let text = std::str::from_utf8(folder).ok()?;
-    let stem = text.strip_suffix(".dist-info").or_else(|| text.strip_suffix(".egg-info"))?;
-    let (name, version) = stem.split_once('-')?;
-    // An egg's folder names the interpreter behind the version.
-    let version = version.split("-py").next().unwrap_or(version);
-    let is_version = version.starts_with(|first: char| first.is_ascii_digit());
-    (is_version && !name.is_empty()).then(|| Package {
-        manager: Manager::Python,
-        name: name.to_owned(),
-        architecture: String::new(),
-        version: version.to_owned(),
-        size: 0,
-    })
-}
-
-#[derive(Default)]
-struct Stanza {
-    name: String,
-    version: String,
-    architecture: String,
-    size: u64,
-    is_gone: bool,
-}
-
-impl Stanza {
-    fn dpkg(&mut self, line: &str) {
-        let Some((key, value)) = line.split_once(':') else { return };
-        let value = value.trim();
-        match key {
-            "Package" => value.clone_into(&mut self.name),
-            "Version" => value.clone_into(&mut self.version),
-            "Architecture" => value.clone_into(&mut self.architecture),
-            "Installed-Size" => self.size = value.parse::<u64>().unwrap_or(0).saturating_mul(1024),
-            // `install ok installed`, `hold ok installed`; distroless images say nothing.
-            "Status" => self.is_gone = !value.ends_with(" installed"),
-            _ => {}
+            _ => Self::of_extension(folder, name),
         }
     }
 
-    fn apk(&mut self, line: &str) {
-        match line.split_once(':') {
-            Some(("P", value)) => value.clone_into(&mut self.name),
-            Some(("V", value)) => value.clone_into(&mut self.version),
-            Some(("A", value)) => value.clone_into(&mut self.architecture),
-            Some(("I", value)) => self.size = value.parse().unwrap_or(0),
-            _ => {}
+    fn of_extension(folder: &[u8], name: &[u8]) -> Option<Self> {
+        let dot = name.iter().rposition(|byte| *byte == b'.')?;
+        match &name[dot + 1..] {
+            b"jar" | b"war" | b"ear" | b"par" | b"hpi" | b"jpi" => Some(Self::Java),
+            b"egg-info" => Some(Self::Python),
+            b"gemspec" => {
+                let is_installed = folder.ends_with(b"specifications")
+                    || folder.ends_with(b"specifications/default");
+                is_installed.then_some(Self::Gem)
+            }
+            b"json" if folder.ends_with(b"conda-meta") => Some(Self::Conda),
+            b"json" if name.ends_with(b".deps.json") => Some(Self::Nuget),
+            _ => None,
         }
     }
 
-    fn package(self, manager: Manager) -> Option<Package> {
-        let Self { name, version, architecture, size, is_gone } = self;
-        let is_one = !is_gone && !name.is_empty() && !version.is_empty();
-        is_one.then_some(Package { manager, name, architecture, version, size })
+    /// What a file is whose path says nothing, by its first bytes: programs are looked into,
+    /// objects and kernel modules are not.
+    pub(crate) fn of_head(head: &[u8]) -> Option<Self> {
+        // ELF's `e_type`: 2 is a program at a fixed address, 3 one at any, or a library.
+        let kind = head.get(16..18).filter(|_| conex_elf::Elf::has_magic(head))?;
+        matches!(kind, [2 | 3, 0] | [0, 2 | 3]).then_some(Self::Program)
     }
+
+    /// Largest file of this kind that is read.
+    pub(crate) fn size_max(self) -> u64 {
+        match self {
+            Self::Dpkg | Self::Apk | Self::RpmManifest | Self::Composer | Self::Nuget => {
+                TEXT_SIZE_MAX
+            }
+            Self::Pacman | Self::Python | Self::Npm | Self::Gem | Self::Release => NOTE_SIZE_MAX,
+            // These list the files of the package too.
+            Self::Conda => 16 * NOTE_SIZE_MAX,
+            Self::Rpm | Self::Java | Self::Program => WHOLE_SIZE_MAX,
+        }
+    }
+
+    /// Whether a file of this kind that cannot be read is worth a word. What describes one package
+    /// may be anything of the same name: sources of packages are full of broken examples.
+    pub(crate) fn is_database(self) -> bool {
+        matches!(
+            self,
+            Self::Dpkg
+                | Self::Apk
+                | Self::Rpm
+                | Self::RpmManifest
+                | Self::Composer
+                | Self::Nuget
+                | Self::Java
+        )
+    }
+
+    /// Reads a file of this kind.
+    ///
+    /// # Errors
+    /// It is not what it should be, or goes over a limit.
+    pub(crate) fn read(self, path: &[u8], file: &Gathered) -> Result<Vec<Package>> {
+        let packages = match self {
+            Self::Rpm => rpm::read(file)?,
+            Self::Java => java::read(path, file)?,
+            Self::Program => program::read_program(file)?,
+            _ => {
+                let bytes = file.bytes(self.size_max())?;
+                let text = String::from_utf8_lossy(&bytes);
+                match self {
+                    Self::Dpkg => system::dpkg(&text),
+                    Self::Apk => system::apk(&text),
+                    Self::RpmManifest => system::rpm_manifest(&text),
+                    Self::Pacman => system::pacman(&text),
+                    Self::Python => language::python(&text),
+                    Self::Conda => language::conda(&text)?,
+                    Self::Npm => language::npm(&text)?,
+                    Self::Gem => language::gem(&text),
+                    Self::Composer => language::composer(&text)?,
+                    Self::Nuget => language::nuget(&text)?,
+                    Self::Rpm | Self::Java | Self::Program | Self::Release => Vec::new(),
+                }
+            }
+        };
+        if packages.len() > PACKAGE_COUNT_MAX {
+            return Err(Error::limit("it names more than 100,000 packages"));
+        }
+        Ok(packages)
+    }
+}
+
+fn is_rpm(folder: &[u8]) -> bool {
+    matches!(folder, b"var/lib/rpm" | b"usr/lib/sysimage/rpm" | b"usr/share/rpm")
+}
+
+/// Whether a folder is a package's in a `node_modules`, and not some folder of a package.
+fn is_node_package(folder: &[u8]) -> bool {
+    let mut parts = folder.rsplit(|byte| *byte == b'/');
+    let _name = parts.next();
+    match parts.next() {
+        Some(b"node_modules") => true,
+        Some(scope) if scope.first() == Some(&b'@') => parts.next() == Some(b"node_modules"),
+        _ => false,
+    }
+}
+
+/// Reads any bytes as a file of each kind, for whoever tries what bytes can do.
+#[doc(hidden)]
+pub fn read_as_anything(bytes: &[u8]) {
+    let file = Gathered::of(bytes.to_vec());
+    for form in Form::ALL {
+        let Ok(packages) = form.read(b"app/name-1.0.jar", &file) else { continue };
+        for package in &packages {
+            purl::purl(package, None);
+        }
+    }
+    Distribution::parse(&String::from_utf8_lossy(bytes));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
-    fn installed_packages_of_each_manager_are_listed() {
-        let dpkg = b"Package: bash\nStatus: install ok installed\nInstalled-Size: 7\n\
-            Architecture: amd64\nVersion: 5.2-1\nDescription: a shell\n Package: not this\n\n\
-            Package: gone\nStatus: deinstall ok config-files\nVersion: 1\n";
-        let apk = b"C:Q1abc=\nP:musl\nV:1.2.5-r0\nA:x86_64\nI:667648\nF:lib\n\nP:broken\n";
-        let shown = |packages: Vec<Package>| -> Vec<String> {
-            let show =
-                |p: &Package| format!("{} {} {} {}", p.name, p.version, p.architecture, p.size);
-            packages.iter().map(show).collect()
-        };
-        assert_eq!(shown(parse(Manager::Dpkg, dpkg)), ["bash 5.2-1 amd64 7168"]);
-        assert_eq!(shown(parse(Manager::Apk, apk)), ["musl 1.2.5-r0 x86_64 667648"]);
+    fn files_that_name_packages_are_known_by_their_paths() {
+        for (path, expected) in [
+            ("var/lib/dpkg/status", Some(Form::Dpkg)),
+            ("var/lib/dpkg/status.d/base", Some(Form::Dpkg)),
+            ("var/lib/dpkg/status.d/base.md5sums", None),
+            ("srv/var/lib/dpkg/status", None),
+            ("usr/lib/apk/db/installed", Some(Form::Apk)),
+            ("usr/lib/sysimage/rpm/Packages.db", Some(Form::Rpm)),
+            ("var/lib/rpm/Name", None),
+            ("usr/lib/os-release", Some(Form::Release)),
+            ("var/lib/pacman/local/zlib-1-2/desc", Some(Form::Pacman)),
+            ("usr/lib/python3/six-1.dist-info/METADATA", Some(Form::Python)),
+            ("usr/lib/python3/six-1-py3.egg-info", Some(Form::Python)),
+            ("opt/conda/conda-meta/a-1-0.json", Some(Form::Conda)),
+            ("app/node_modules/lodash/package.json", Some(Form::Npm)),
+            ("app/node_modules/@babel/core/package.json", Some(Form::Npm)),
+            ("app/node_modules/lodash/esm/package.json", None),
+            ("app/package.json", None),
+            ("usr/lib/ruby/specifications/default/json-2.gemspec", Some(Form::Gem)),
+            ("srv/json.gemspec", None),
+            ("app/vendor/composer/installed.json", Some(Form::Composer)),
+            ("app/app.deps.json", Some(Form::Nuget)),
+            ("app/lib/app.jar", Some(Form::Java)),
+        ] {
+            assert_eq!(Form::at(path.as_bytes()), expected, "{path}");
+        }
     }
 
     #[test]
-    fn python_packages_are_known_by_their_folders() {
-        for (folder, expected) in [
-            ("requests-2.31.0.dist-info", Some(("requests", "2.31.0"))),
-            ("typing_extensions-4.8.0.dist-info", Some(("typing_extensions", "4.8.0"))),
-            ("six-1.16.0-py3.11.egg-info", Some(("six", "1.16.0"))),
-            ("requests", None),
-            ("x.dist-info", None),
-            ("-1.dist-info", None),
-        ] {
-            let found = python_of(folder.as_bytes());
-            let found = found.as_ref().map(|one| (one.name.as_str(), one.version.as_str()));
-            assert_eq!(found, expected, "{folder}");
+    fn programs_are_known_by_their_first_bytes_and_objects_are_none() {
+        for (kind, expected) in [(1, None), (2, Some(Form::Program)), (3, Some(Form::Program))] {
+            let mut head = b"\x7fELF\x02\x01\x01".to_vec();
+            head.resize(64, 0);
+            head[16] = kind;
+            assert_eq!(Form::of_head(&head), expected, "{kind}");
+        }
+        assert_eq!(Form::of_head(b"#!/bin/sh\n"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_a_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..2000)) {
+            read_as_anything(&bytes);
         }
     }
 }

@@ -7,19 +7,22 @@
 use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use conex_layer::{Decoder, EntryKind, Format, TarLimits, TarReader};
+use conex_layer::{Decoder, Entry, EntryKind, Format, TarLimits, TarReader};
 use conex_oci::{DiffId, Hasher};
 
 use crate::builder::Builder;
 use crate::error::{Error, Result};
-use crate::layer::LayerReport;
-use crate::packages::{self, DATABASE_SIZE_MAX};
+use crate::layer::{Database, LayerReport, Release};
+use crate::packages::{Distribution, Form, Gathered, Scratch};
 
 /// Bytes handed from one thread to the other at once.
 const CHUNK_SIZE: usize = 256 << 10;
 
 /// Chunks on their way.
 const CHUNKS_WAITING_MAX: usize = 4;
+
+/// Largest file of accounts that is read: 16 MiB have 300,000 lines.
+const ACCOUNTS_SIZE_MAX: u64 = 16 << 20;
 
 /// A layer that was read.
 #[derive(Debug)]
@@ -31,18 +34,18 @@ pub struct Scanned {
 }
 
 /// Reads a layer, compressed or not, to its end, so that a reader that verifies a digest has seen
-/// all of it.
+/// all of it. Large files that name packages go through a file of `scratch`.
 ///
 /// # Errors
 /// The layer is malformed or over a limit, or the input's.
-pub fn scan_layer(input: &mut (dyn Read + Send)) -> Result<Scanned> {
+pub fn scan_layer(input: &mut (dyn Read + Send), scratch: Scratch) -> Result<Scanned> {
     std::thread::scope(|scope| {
         let (full, chunks) = sync_channel::<Chunk>(CHUNKS_WAITING_MAX);
         let (used, empty) = sync_channel::<Vec<u8>>(CHUNKS_WAITING_MAX * 2);
         let reader = scope.spawn(move || read_ahead(input, &full, &empty));
         let mut chunks = Chunks { chunks, used, now: Vec::new(), at: 0, hasher: None, size: 0 };
         let mut tar = TarReader::new(&mut chunks, TarLimits::default());
-        let listed = list(&mut tar).and_then(|builder| {
+        let listed = list(&mut tar, scratch).and_then(|builder| {
             tar.drain().map_err(Error::layer)?;
             Ok(builder)
         });
@@ -57,18 +60,19 @@ pub fn scan_layer(input: &mut (dyn Read + Send)) -> Result<Scanned> {
     })
 }
 
-fn list<R: Read>(tar: &mut TarReader<R>) -> Result<Builder> {
+fn list<R: Read>(tar: &mut TarReader<R>, scratch: Scratch) -> Result<Builder> {
     let mut builder = Builder::new();
     let mut buffer = vec![0; 64 << 10];
+    let mut gathered = Gathered::default();
     while let Some(entry) = tar.next_entry().map_err(Error::layer)? {
         let mut digest = [0; 16];
-        let mut database = Vec::new();
         let path = crate::builder::trimmed(&entry.path);
-        let is_read = entry.kind == EntryKind::File && entry.size <= DATABASE_SIZE_MAX;
-        let manager = packages::database_at(path).filter(|_| is_read);
-        let has_accounts = is_read && matches!(path, b"etc/passwd" | b"etc/group");
+        let mut wanted = Wanted::No;
         if entry.kind == EntryKind::File {
+            gathered.clear();
+            wanted = Wanted::of(path, &entry);
             let mut hasher = blake3::Hasher::new();
+            let mut is_first = true;
             loop {
                 let count = match tar.read(&mut buffer) {
                     Ok(0) => break,
@@ -78,21 +82,100 @@ fn list<R: Read>(tar: &mut TarReader<R>) -> Result<Builder> {
                 };
                 let bytes = buffer.get(..count).unwrap_or_default();
                 hasher.update(bytes);
-                if manager.is_some() || has_accounts {
-                    database.extend_from_slice(bytes);
+                if std::mem::take(&mut is_first) {
+                    wanted.look(bytes, entry.size);
+                }
+                if wanted.is_gathered() {
+                    let act = "cannot keep a file of the layer to read it";
+                    gathered.push(bytes, scratch).map_err(|error| Error::io(act, error))?;
                 }
             }
             digest.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
         }
         builder.add(&entry, digest)?;
-        if let Some(manager) = manager {
-            builder.add_packages(path, packages::parse(manager, &database));
-        }
-        if has_accounts {
-            builder.add_accounts(path, ids_of(&database));
+        match wanted {
+            Wanted::No => {}
+            Wanted::Accounts => builder.add_accounts(path, ids_of(&gathered.bytes(u64::MAX)?)),
+            Wanted::Packages(form) => take_packages(&mut builder, path, form, &gathered)?,
+            Wanted::TooLarge(form) => {
+                let problem = format!("it has more than {} MiB", form.size_max() >> 20);
+                take_problem(&mut builder, path, form, problem)?;
+            }
         }
     }
     Ok(builder)
+}
+
+/// What a file is read for, beside its digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    No,
+    /// It has the numbers of accounts.
+    Accounts,
+    /// It names packages, as far as its path or its first bytes tell.
+    Packages(Form),
+    /// It would, if it were not so large.
+    TooLarge(Form),
+}
+
+impl Wanted {
+    fn of(path: &[u8], entry: &Entry) -> Self {
+        match Form::at(path) {
+            Some(form) if entry.size <= form.size_max() => Self::Packages(form),
+            Some(form) => Self::TooLarge(form),
+            None if matches!(path, b"etc/passwd" | b"etc/group") => {
+                if entry.size <= ACCOUNTS_SIZE_MAX { Self::Accounts } else { Self::No }
+            }
+            None => Self::No,
+        }
+    }
+
+    /// Looks at the first bytes of a file.
+    fn look(&mut self, head: &[u8], size: u64) {
+        if *self == Self::No
+            && let Some(form) = Form::of_head(head).filter(|form| size <= form.size_max())
+        {
+            *self = Self::Packages(form);
+        }
+    }
+
+    fn is_gathered(self) -> bool {
+        matches!(self, Self::Accounts | Self::Packages(_))
+    }
+}
+
+fn take_packages(
+    builder: &mut Builder,
+    path: &[u8],
+    form: Form,
+    gathered: &Gathered,
+) -> Result<()> {
+    let Some(content) = builder.content_of(path) else { return Ok(()) };
+    if form == Form::Release {
+        let bytes = gathered.bytes(form.size_max())?;
+        let distribution = Distribution::parse(&String::from_utf8_lossy(&bytes));
+        if let Some(distribution) = distribution {
+            builder.add_release(Release { content, distribution });
+        }
+        return Ok(());
+    }
+    match form.read(path, gathered) {
+        Ok(packages) if packages.is_empty() => Ok(()),
+        Ok(packages) => {
+            builder.add_database(Database { content, form, packages, problem: String::new() })
+        }
+        Err(error) => take_problem(builder, path, form, error.to_string()),
+    }
+}
+
+/// Says that a file cannot be read that should name packages.
+fn take_problem(builder: &mut Builder, path: &[u8], form: Form, problem: String) -> Result<()> {
+    match builder.content_of(path).filter(|_| form.is_database()) {
+        Some(content) => {
+            builder.add_database(Database { content, form, packages: Vec::new(), problem })
+        }
+        None => Ok(()),
+    }
 }
 
 /// The numbers in a file of accounts: the third field of each line.

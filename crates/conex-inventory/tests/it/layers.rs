@@ -55,7 +55,7 @@ fn link(path: &str, to: &str, kind: u8) -> EntryHeader {
 /// Reads a layer.
 pub(crate) fn layer(entries: &[Put]) -> Arc<LayerReport> {
     let tar = tar(entries);
-    let scanned = scan_layer(&mut tar.as_slice()).unwrap();
+    let scanned = scan_layer(&mut tar.as_slice(), tempfile::tempfile).unwrap();
     assert_eq!(scanned.diff_id, DiffId(conex_oci::Digest::of(&tar)));
     Arc::new(scanned.report)
 }

@@ -5,4 +5,5 @@
 
 mod layers;
 mod model;
+mod packages;
 mod report;

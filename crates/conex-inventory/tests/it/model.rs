@@ -154,7 +154,7 @@ fn read(ops: &[Op], first_content: usize) -> Arc<LayerReport> {
             }
         }
     }
-    Arc::new(scan_layer(&mut tar.finish().unwrap().as_slice()).unwrap().report)
+    Arc::new(scan_layer(&mut tar.finish().unwrap().as_slice(), tempfile::tempfile).unwrap().report)
 }
 
 proptest! {

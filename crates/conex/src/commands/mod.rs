@@ -37,6 +37,7 @@ mod lsp;
 mod man;
 mod manifest;
 mod mount;
+mod packages;
 mod pull;
 mod push;
 mod registry;
@@ -91,6 +92,7 @@ pub enum Command {
     Man(man::Args),
     Manifest(manifest::Args),
     Mount(mount::Args),
+    Packages(packages::Args),
     Pull(pull::Args),
     Push(push::Args),
     Registry(registry::Args),
@@ -126,6 +128,7 @@ pub fn run(session: &Session, command: Command) -> Result<()> {
         Command::Diff(args) => diff::run(session, args),
         Command::Ls(args) => ls::run(session, args),
         Command::Mount(args) => mount::run(session, args),
+        Command::Packages(args) => packages::run(session, args),
         Command::Umount(args) => umount::run(session, args),
         Command::Completion(args) => completion::run(session, &args),
         Command::Fmt(args) => fmt::run(session, args),

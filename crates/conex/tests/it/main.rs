@@ -22,6 +22,7 @@ mod examples;
 mod images;
 mod inspect;
 mod lint;
+mod packages;
 mod peers_confinement;
 mod peers_images;
 mod peers_support;

@@ -129,7 +129,7 @@ fn report(layer: &Layer, shelf: Option<&Shelf>) -> Result<Arc<LayerReport>> {
         return Ok(Arc::new(kept));
     }
     let mut input = layer.open()?;
-    let scanned = scan_layer(input.as_mut())?;
+    let scanned = scan_layer(input.as_mut(), super::stream::unnamed_file)?;
     if layer.is_exact() && scanned.diff_id != layer.diff_id {
         let message = format!(
             "a layer is not the one that the config names: `{}`, wanted `{}`",

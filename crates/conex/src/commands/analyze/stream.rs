@@ -61,7 +61,7 @@ fn scan(body: &mut dyn Read) -> io::Result<(Scanned, u64)> {
     let (mut pipe, mut writer) = io::pipe()?;
     std::thread::scope(|scope| {
         let scanning = scope.spawn(move || {
-            let scanned = conex_inventory::scan_layer(&mut pipe);
+            let scanned = conex_inventory::scan_layer(&mut pipe, unnamed_file);
             // Whoever writes must not wait for a reader that has given up.
             let _ = io::copy(&mut pipe, &mut io::sink());
             scanned

@@ -182,8 +182,7 @@ fn found(text: &mut String, report: &ImageReport, look: &Look) {
         lines.push(("look at", counted.join(", ")));
     }
     if !report.unread_databases.is_empty() {
-        let bases = report.unread_databases.join(", ");
-        lines.push(("not read", format!("{bases}: RPM databases are not supported")));
+        lines.push(("not read", clean(&report.unread_databases.join(", "))));
     }
     if lines.is_empty() {
         return;

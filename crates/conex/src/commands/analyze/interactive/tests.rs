@@ -27,7 +27,7 @@ fn analysis(layers: &[(&str, &[(&str, usize)])]) -> Analysis {
         config.rootfs.diff_ids.push(DiffId(Digest::of(&tar)));
         let created_by = (*instruction).to_owned();
         config.history.push(History { created_by, ..History::default() });
-        let report = Arc::new(scan_layer(&mut tar.as_slice()).unwrap().report);
+        let report = Arc::new(scan_layer(&mut tar.as_slice(), tempfile::tempfile).unwrap().report);
         reports.push(report.clone());
         origins.push((None, Origin::Gone(report)));
     }
