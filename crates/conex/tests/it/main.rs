@@ -23,6 +23,7 @@ mod images;
 mod inspect;
 mod lint;
 mod packages;
+mod packaging;
 mod peers_confinement;
 mod peers_images;
 mod peers_support;
@@ -30,8 +31,6 @@ mod prune;
 mod registry;
 mod registry_clouds;
 mod registry_copy;
-#[allow(dead_code)] // one fake for both crates; each uses a part of it
-#[path = "../../../conex-remote/tests/it/fake.rs"]
 mod registry_fake;
 mod registry_faults;
 mod registry_peer;
@@ -46,3 +45,5 @@ mod stress;
 mod system;
 mod tour;
 mod volumes;
+#[allow(dead_code)] // one fake for both crates; each uses a part of it
+#[path = "../../../conex-remote/tests/it/fake.rs"]
