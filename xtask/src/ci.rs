@@ -71,7 +71,7 @@ const STEPS: &[(&str, Step)] = &[
         let lints = ["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"];
         shell::run(cargo().args(lints))
     }),
-    ("test", |tally| tests(cargo().args(["test", "--workspace"]), tally)),
+    ("test", |tally| tests(cargo().args(["test", "--workspace", "--no-fail-fast"]), tally)),
     ("test as an ordinary user", tests_as_user),
     ("fuzz targets", |_| fuzz_targets()),
     ("doc", |_| {

@@ -283,20 +283,7 @@ fn passed_socket() -> Result<Option<TcpListener>> {
     if !is_for_us || number("LISTEN_FDS").unwrap_or_default() == 0 {
         return Ok(None);
     }
-    // The process asks itself for a copy: nothing has to be believed of a number.
-    let own = rustix::process::pidfd_open(
-        rustix::process::getpid(),
-        rustix::process::PidfdFlags::empty(),
-    );
-    let socket = own.and_then(|own| {
-        rustix::process::pidfd_getfd(
-            own,
-            FIRST_PASSED_SOCKET,
-            rustix::process::PidfdGetfdFlags::empty(),
-        )
-    });
-    let socket = socket
-        .map_err(std::io::Error::from)
+    let socket = conex_sys::process::inherited(FIRST_PASSED_SOCKET)
         .doing(|| "cannot take over the socket of the service manager".to_owned())?;
     Ok(Some(TcpListener::from(socket)))
 }
