@@ -36,5 +36,5 @@ pub use diff::{
 pub use error::{Error, ErrorKind, Result};
 pub use form::{Flavor, Form, Ownership};
 pub use stack::{Found, LastLink, Stack, StackEntry};
-pub use tar::{Entry, EntryHeader, EntryKind, TarLimits, TarReader, TarWriter};
+pub use tar::{Entry, EntryHeader, EntryKind, TarLimits, TarReader, TarWriter, WithHoles};
 pub use target::{Replace, Target};

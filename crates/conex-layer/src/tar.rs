@@ -11,6 +11,7 @@ mod sparse;
 mod writer;
 
 pub use reader::{Entry, EntryKind, TarLimits, TarReader};
+pub use sparse::WithHoles;
 pub use writer::{EntryHeader, TarWriter};
 
 pub(crate) use header::{BLOCK_SIZE, looks_like_tar};

@@ -9,6 +9,7 @@ use std::io::{self, Read};
 use std::os::unix::ffi::OsStringExt;
 
 use super::header::{BLOCK_SIZE, Block, Dialect};
+use super::sparse::WithHoles;
 use super::{pax, sparse};
 use crate::error::{Error, Result};
 use conex_sys::stat::Time;
@@ -80,6 +81,16 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Whether the file has holes, which the archive does not have in full.
+    pub fn has_holes(&self) -> bool {
+        self.sparse.is_some()
+    }
+
+    /// The content with its holes; `content` is the reader that gave this entry.
+    pub fn with_holes<R: Read>(&self, content: R) -> WithHoles<R> {
+        WithHoles::new(content, self.pieces(), self.size)
+    }
+
     /// The pieces of the content, `(offset, length)`: one piece unless the file has holes.
     pub(crate) fn pieces(&self) -> Vec<(u64, u64)> {
         match &self.sparse {
