@@ -8,8 +8,8 @@ use conex_layer::{Entry, EntryKind};
 use crate::error::{Error, Result};
 use crate::intern::Names;
 use crate::layer::{
-    Accounts, CAPABLE, Content, Database, Kind, LINKED, LayerReport, NONE, Node, OPAQUE, ROOT,
-    Release, WHITEOUT,
+    ATTRIBUTED, Accounts, CAPABLE, Content, Database, Kind, LINKED, LayerReport, NONE, Node,
+    OPAQUE, ROOT, Release, WHITEOUT,
 };
 use crate::packages::LAYER_PACKAGE_COUNT_MAX;
 
@@ -37,6 +37,14 @@ pub(crate) struct Builder {
     /// When each node last became something that nothing can be in: what was in it is gone.
     cleared_at: Vec<u64>,
     package_count: usize,
+}
+
+/// The digest of a regular file's content.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct ContentDigest {
+    pub(crate) bytes: [u8; 16],
+    /// Whether it is of everything, with the holes.
+    pub(crate) is_whole: bool,
 }
 
 /// Where a path leads.
@@ -78,7 +86,7 @@ impl Builder {
     }
 
     /// Adds an entry; `digest` is that of a regular file's content.
-    pub(crate) fn add(&mut self, entry: &Entry, digest: [u8; 16]) -> Result<()> {
+    pub(crate) fn add(&mut self, entry: &Entry, digest: ContentDigest) -> Result<()> {
         self.report.entry_count += 1;
         match self.place(&entry.path)? {
             Place::Meta => Ok(()),
@@ -145,7 +153,7 @@ impl Builder {
         self.report
     }
 
-    fn set(&mut self, id: u32, entry: &Entry, digest: [u8; 16]) -> Result<()> {
+    fn set(&mut self, id: u32, entry: &Entry, digest: ContentDigest) -> Result<()> {
         let kind = match entry.kind {
             EntryKind::HardLink => return self.set_link(id, entry),
             EntryKind::File => Kind::File,
@@ -161,7 +169,17 @@ impl Builder {
             self.set_target(id, &entry.link)?;
         }
         if kind == Kind::File {
-            let content = Content { digest, size: entry.size, node: id, links: 1 };
+            // The entry was counted already.
+            let number = u32::try_from(self.report.entry_count - 1)
+                .map_err(|_| Error::limit("the layer has more than four billion entries"))?;
+            let content = Content {
+                digest: digest.bytes,
+                size: entry.size,
+                node: id,
+                links: 1,
+                is_whole: digest.is_whole,
+                entry: number,
+            };
             self.report.nodes[id as usize].content = self.report.contents.len() as u32;
             self.report.contents.push(content);
         }
@@ -181,7 +199,7 @@ impl Builder {
         }
         self.clear(id, target.kind);
         let node = &mut self.report.nodes[id as usize];
-        let flags = (node.flags & WHITEOUT) | (target.flags & CAPABLE) | LINKED;
+        let flags = (node.flags & WHITEOUT) | (target.flags & (CAPABLE | ATTRIBUTED)) | LINKED;
         *node = Node {
             parent: node.parent,
             name_at: node.name_at,
@@ -238,7 +256,9 @@ impl Builder {
         node.mode = (entry.mode & 0o7777) as u16;
         (node.uid, node.gid) = (entry.uid, entry.gid);
         node.mtime = entry.mtime.seconds;
-        node.flags = (node.flags & (WHITEOUT | OPAQUE)) | if capable { CAPABLE } else { 0 };
+        node.flags &= WHITEOUT | OPAQUE;
+        node.flags |= if capable { CAPABLE } else { 0 };
+        node.flags |= if entry.xattrs.is_empty() { 0 } else { ATTRIBUTED };
         (node.link_at, node.link_len) = (0, 0);
     }
 

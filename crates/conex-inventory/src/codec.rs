@@ -10,7 +10,7 @@ use crate::layer::{Accounts, Content, Database, Kind, LayerReport, NONE, Node, R
 use crate::packages::{Distribution, Form, Manager, Package};
 
 /// Changes with whatever changes the form or the meaning of a report.
-const MARK: &[u8] = b"conex layer report 2\n";
+const MARK: &[u8] = b"conex layer report 3\n";
 
 const DIGEST_LEN: usize = 16;
 
@@ -27,6 +27,8 @@ impl LayerReport {
             put(&mut out, content.size);
             put(&mut out, u64::from(content.node));
             put(&mut out, u64::from(content.links));
+            put(&mut out, u64::from(content.entry));
+            put(&mut out, u64::from(content.is_whole));
             out.extend_from_slice(&content.digest);
         }
         put(&mut out, self.nodes.len() as u64);
@@ -83,9 +85,10 @@ impl LayerReport {
         let mut contents = Vec::with_capacity(count);
         for _ in 0..count {
             let (size, node, links) = (input.number()?, input.index()?, input.index()?);
+            let (entry, is_whole) = (input.index()?, input.number()? != 0);
             let mut digest = [0; 16];
             digest.copy_from_slice(input.take(16)?);
-            contents.push(Content { digest, size, node, links });
+            contents.push(Content { digest, size, node, links, is_whole, entry });
         }
         let count = input.count()?;
         let mut nodes = Vec::with_capacity(count);

@@ -89,6 +89,8 @@ pub(crate) const OPAQUE: u8 = 2;
 pub(crate) const LINKED: u8 = 4;
 /// The file has capabilities of its own (`security.capability`).
 pub(crate) const CAPABLE: u8 = 8;
+/// The entry has extended attributes.
+pub(crate) const ATTRIBUTED: u8 = 16;
 
 /// One path of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,6 +142,11 @@ pub(crate) struct Content {
     pub(crate) node: u32,
     /// How many names the layer has for it; none if a later entry took the only one.
     pub(crate) links: u32,
+    /// Whether the digest is of the whole content, and not only of what the tar has of a file with
+    /// more holes than anybody wants to read.
+    pub(crate) is_whole: bool,
+    /// The number of the layer's entry that it came with, from 0.
+    pub(crate) entry: u32,
 }
 
 /// A file of a layer that names packages.
@@ -218,6 +225,17 @@ impl LayerReport {
     /// The content of a file.
     pub(crate) fn content(&self, id: u32) -> Option<&Content> {
         self.contents.get(self.node(id).content as usize)
+    }
+
+    /// A path at which the layer has a content when all its entries are there: another entry may
+    /// have taken the one that it came with.
+    pub(crate) fn path_of(&self, content: u32) -> Option<Vec<u8>> {
+        let came_with = self.contents.get(content as usize)?.node;
+        if self.node(came_with).content == content {
+            return Some(self.path(came_with));
+        }
+        let found = self.nodes.iter().position(|node| node.content == content)?;
+        Some(self.path(found as u32))
     }
 
     pub(crate) fn path(&self, id: u32) -> Vec<u8> {

@@ -19,6 +19,7 @@ mod builder;
 mod caches;
 mod codec;
 mod compare;
+mod content;
 mod dive;
 mod error;
 mod image;
@@ -33,6 +34,7 @@ mod view;
 
 pub use caches::{CACHE_KINDS, CacheKind};
 pub use compare::{Comparison, ConfigChange, FileChange, FileChanges, PackageChange};
+pub use content::Verified;
 pub use dive::{DivePath, DiveReport};
 pub use error::{Error, ErrorKind, Result};
 pub use image::{
@@ -47,4 +49,4 @@ pub use rules::{DIVE_DEFAULTS, Figures, Outcome, Rules, Verdict, parse_size};
 pub use scan::{Scanned, scan_layer};
 pub use suggest::Suggestion;
 pub use tree::{Cause, Changes, Tree};
-pub use view::{Change, Entry};
+pub use view::{Change, Entry, Place};

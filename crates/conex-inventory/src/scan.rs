@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use conex_layer::{Decoder, Entry, EntryKind, Format, TarLimits, TarReader};
 use conex_oci::{DiffId, Hasher};
 
-use crate::builder::Builder;
+use crate::builder::{Builder, ContentDigest};
 use crate::error::{Error, Result};
 use crate::layer::{Database, LayerReport, Release};
 use crate::packages::{Distribution, Form, Gathered, Scratch};
@@ -20,6 +20,9 @@ const CHUNK_SIZE: usize = 256 << 10;
 
 /// Chunks on their way.
 const CHUNKS_WAITING_MAX: usize = 4;
+
+/// Bytes of files with holes that are read in full, for each layer: holes cost nothing to make.
+const HOLES_SIZE_MAX: u64 = 4 << 30;
 
 /// Largest file of accounts that is read: 16 MiB have 300,000 lines.
 const ACCOUNTS_SIZE_MAX: u64 = 16 << 20;
@@ -62,41 +65,26 @@ pub fn scan_layer(input: &mut (dyn Read + Send), scratch: Scratch) -> Result<Sca
 
 fn list<R: Read>(tar: &mut TarReader<R>, scratch: Scratch) -> Result<Builder> {
     let mut builder = Builder::new();
-    let mut buffer = vec![0; 64 << 10];
-    let mut gathered = Gathered::default();
+    let mut reading = Reading {
+        buffer: vec![0; 64 << 10],
+        gathered: Gathered::default(),
+        holes_left: HOLES_SIZE_MAX,
+        scratch,
+    };
     while let Some(entry) = tar.next_entry().map_err(Error::layer)? {
-        let mut digest = [0; 16];
         let path = crate::builder::trimmed(&entry.path);
-        let mut wanted = Wanted::No;
-        if entry.kind == EntryKind::File {
-            gathered.clear();
-            wanted = Wanted::of(path, &entry);
-            let mut hasher = blake3::Hasher::new();
-            let mut is_first = true;
-            loop {
-                let count = match tar.read(&mut buffer) {
-                    Ok(0) => break,
-                    Ok(count) => count,
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                    Err(error) => return Err(Error::io("cannot read the layer", error)),
-                };
-                let bytes = buffer.get(..count).unwrap_or_default();
-                hasher.update(bytes);
-                if std::mem::take(&mut is_first) {
-                    wanted.look(bytes, entry.size);
-                }
-                if wanted.is_gathered() {
-                    let act = "cannot keep a file of the layer to read it";
-                    gathered.push(bytes, scratch).map_err(|error| Error::io(act, error))?;
-                }
-            }
-            digest.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+        if entry.kind != EntryKind::File {
+            builder.add(&entry, ContentDigest::default())?;
+            continue;
         }
+        let mut wanted = Wanted::of(path, &entry);
+        let digest = reading.file(tar, &entry, &mut wanted)?;
         builder.add(&entry, digest)?;
+        let gathered = &reading.gathered;
         match wanted {
             Wanted::No => {}
             Wanted::Accounts => builder.add_accounts(path, ids_of(&gathered.bytes(u64::MAX)?)),
-            Wanted::Packages(form) => take_packages(&mut builder, path, form, &gathered)?,
+            Wanted::Packages(form) => take_packages(&mut builder, path, form, gathered)?,
             Wanted::TooLarge(form) => {
                 let problem = format!("it has more than {} MiB", form.size_max() >> 20);
                 take_problem(&mut builder, path, form, problem)?;
@@ -104,6 +92,68 @@ fn list<R: Read>(tar: &mut TarReader<R>, scratch: Scratch) -> Result<Builder> {
         }
     }
     Ok(builder)
+}
+
+/// What is used again for each file.
+struct Reading {
+    buffer: Vec<u8>,
+    gathered: Gathered,
+    /// Bytes of files with holes that may still be read in full.
+    holes_left: u64,
+    scratch: Scratch,
+}
+
+impl Reading {
+    /// Reads a file: its digest, and its bytes if they are wanted.
+    fn file<R: Read>(
+        &mut self,
+        tar: &mut TarReader<R>,
+        entry: &Entry,
+        wanted: &mut Wanted,
+    ) -> Result<ContentDigest> {
+        self.gathered.clear();
+        if !entry.has_holes() {
+            return self.content(tar, entry.size, wanted);
+        }
+        if let Some(left) = self.holes_left.checked_sub(entry.size) {
+            self.holes_left = left;
+            return self.content(&mut entry.with_holes(tar), entry.size, wanted);
+        }
+        *wanted = Wanted::No;
+        // Only what the tar has of it.
+        let digest = self.content(tar, u64::MAX, wanted)?;
+        Ok(ContentDigest { is_whole: false, ..digest })
+    }
+
+    fn content(
+        &mut self,
+        content: &mut dyn Read,
+        size: u64,
+        wanted: &mut Wanted,
+    ) -> Result<ContentDigest> {
+        let mut hasher = blake3::Hasher::new();
+        let mut is_first = true;
+        loop {
+            let count = match content.read(&mut self.buffer) {
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(Error::io("cannot read the layer", error)),
+            };
+            let bytes = self.buffer.get(..count).unwrap_or_default();
+            hasher.update(bytes);
+            if std::mem::take(&mut is_first) {
+                wanted.look(bytes, size);
+            }
+            if wanted.is_gathered() {
+                let act = "cannot keep a file of the layer to read it";
+                self.gathered.push(bytes, self.scratch).map_err(|error| Error::io(act, error))?;
+            }
+        }
+        let mut digest = ContentDigest { is_whole: true, ..ContentDigest::default() };
+        digest.bytes.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+        Ok(digest)
+    }
 }
 
 /// What a file is read for, beside its digest.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::image::shown;
-use crate::layer::{Kind, LayerReport, NONE, ROOT};
+use crate::layer::{ATTRIBUTED, Kind, LayerReport, NONE, ROOT};
 use crate::tree::Tree;
 
 /// Symbolic links followed in one path, as in the kernel.
@@ -43,8 +43,23 @@ pub struct Entry<'t> {
     pub link: &'t [u8],
     /// The layer that it comes from.
     pub layer: usize,
+    /// Whether its entry has extended attributes; a name of a lower layer's file never says so.
+    pub has_attributes: bool,
     /// Whether it is there at the end.
     pub is_there: bool,
+}
+
+/// Where a layer has something.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// The number of the layer.
+    pub layer: usize,
+    /// The path in it, once all of its entries are unpacked.
+    pub path: Vec<u8>,
+    /// The number of a file's entry in the layer's own tar, from 0: the path may be there twice.
+    pub entry: Option<u32>,
+    /// The digest of a file's content, as far as the report keeps it.
+    pub(crate) digest: Option<[u8; 16]>,
 }
 
 impl Tree {
@@ -81,6 +96,7 @@ impl Tree {
             size: self.content(path.content).map_or(0, |content| content.size),
             link,
             layer: usize::from(path.now.layer),
+            has_attributes: node.is(ATTRIBUTED),
             is_there: path.alive,
         }
     }
@@ -185,12 +201,22 @@ impl Tree {
         Some(at)
     }
 
-    /// Where the content of a file is: the layer, and the path that it has there.
-    pub fn content_place(&self, id: u32) -> Option<(usize, Vec<u8>)> {
+    /// Where to find what is at a path: a file's content, and what else its entry has.
+    ///
+    /// None for a file whose content no layer has.
+    pub fn place(&self, id: u32) -> Option<Place> {
         let path = self.paths.get(id as usize)?;
-        let content = self.content(path.content)?;
-        let layer = usize::from(path.content.layer);
-        Some((layer, self.layers[layer].path(content.node)))
+        if let Some(content) = self.content(path.content) {
+            let layer = usize::from(path.content.layer);
+            let found = self.layers[layer].path_of(path.content.content)?;
+            let (entry, digest) = (Some(content.entry), content.is_whole.then_some(content.digest));
+            return Some(Place { layer, path: found, entry, digest });
+        }
+        let layer = usize::from(path.now.layer);
+        let kind = self.node_at(path.now).kind;
+        let is_placed = !matches!(kind, Kind::File | Kind::LinkBelow | Kind::Nothing);
+        let report = self.layers.get(layer).filter(|_| is_placed)?;
+        Some(Place { layer, path: report.path(path.now.node), entry: None, digest: None })
     }
 
     /// Whether two paths are names of one file.

@@ -15,7 +15,7 @@ use crate::session::Session;
     conex cat ./app.tar:/etc/passwd")]
 pub struct Args {
     /// The files
-    #[arg(value_name = "IMAGE:PATH", required = true)]
+    #[arg(value_name = "IMAGE:PATH", required = true, allow_hyphen_values = true)]
     files: Vec<String>,
 
     #[command(flatten)]
@@ -26,15 +26,15 @@ pub struct Args {
 pub fn run(session: &Session, args: Args) -> Result<()> {
     for text in &args.files {
         let (image, path) = take::split(text)?;
-        let analysis = args.source.analyze(session, image)?;
+        let analysis = args.source.open(session, image)?;
         let id = take::find(&analysis.tree, path, true)?;
-        if analysis.tree.content_place(id).is_none() {
+        if analysis.tree.place(id).is_none_or(|place| place.entry.is_none()) {
             let kind = analysis.tree.entry(id).kind.word();
             return Err(CliError::new(format!("`{path}` is no file but a {kind}")));
         }
-        take::contents(&analysis.subject, &analysis.tree, &[id], &mut |_, content| {
+        take::contents(&analysis.subject, &analysis.tree, &[id], &mut |_, taken| {
             let mut out = std::io::stdout().lock();
-            match std::io::copy(content, &mut out).and_then(|_| out.flush()) {
+            match std::io::copy(taken.content, &mut out).and_then(|_| out.flush()) {
                 Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
                     Err(CliError::exit(0))
                 }

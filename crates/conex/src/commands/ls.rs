@@ -17,7 +17,7 @@ use crate::session::Session;
     conex ls --format json app:/ | jq -r .path")]
 pub struct Args {
     /// The folder or file
-    #[arg(value_name = "IMAGE:PATH")]
+    #[arg(value_name = "IMAGE:PATH", allow_hyphen_values = true)]
     path: String,
 
     /// Show modes, owners, sizes, times and layers

@@ -38,19 +38,29 @@ fn link(path: &str, to: &str, kind: u8) -> EntryHeader {
 
 /// Writes what `docker save` writes, from layers and their instructions. Gives its path.
 fn archive(scene: &Scene, file: &str, name: &str, layers: &[(&str, &[File])]) -> String {
+    let layers = layers.iter().map(|(step, files)| (*step, layer(files))).collect::<Vec<_>>();
+    archive_of(scene, file, name, &layers)
+}
+
+/// The same from the tars of layers.
+pub(crate) fn archive_of(
+    scene: &Scene,
+    file: &str,
+    name: &str,
+    layers: &[(&str, Vec<u8>)],
+) -> String {
     let mut config = ImageConfig::scratch(Platform::new("linux", "amd64", ""));
     config.config.env = vec!["PATH=/bin".to_owned(), format!("NAME={name}")];
     let mut tar = TarWriter::new(Vec::new());
     let mut paths = Vec::new();
-    for (instruction, files) in layers {
-        let bytes = layer(files);
-        let digest = Digest::of(&bytes);
+    for (instruction, bytes) in layers {
+        let digest = Digest::of(bytes);
         config.rootfs.diff_ids.push(DiffId(digest.clone()));
         let step = History { created_by: (*instruction).to_owned(), ..History::default() };
         config.history.push(step);
         let path = format!("blobs/sha256/{}", digest.hex());
         if !paths.contains(&path) {
-            tar.append(&EntryHeader::file(path.as_str(), bytes.len() as u64), &bytes).unwrap();
+            tar.append(&EntryHeader::file(path.as_str(), bytes.len() as u64), bytes).unwrap();
         }
         paths.push(path);
     }

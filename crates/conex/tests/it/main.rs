@@ -19,6 +19,7 @@ mod build_trouble;
 mod cache;
 mod docs;
 mod examples;
+mod files;
 mod images;
 mod inspect;
 mod lint;

@@ -43,6 +43,11 @@ impl Slice {
         Ok(Self { size: size?.len(), file: Arc::new(file), at: 0 })
     }
 
+    /// A part of a file that may have others.
+    pub fn part(file: Arc<File>, at: u64, size: u64) -> Self {
+        Self { file, at, size }
+    }
+
     /// Whether it begins as compressed streams do.
     pub fn is_compressed(&self) -> bool {
         let mut head = [0; 6];

@@ -19,7 +19,7 @@ use serde_json::json;
 
 pub use reports::Analysis;
 use reports::Keeping;
-use source::{SourceOptions, Subject, open};
+use source::{SourceOptions, Streams, Subject, open};
 use text::instruction;
 
 use crate::error::{CliError, Result};
@@ -55,8 +55,17 @@ pub struct SourceArgs {
 impl SourceArgs {
     /// Finds an image and reads what is not known of it.
     pub fn analyze(&self, session: &Session, image: &str) -> Result<Analysis> {
+        self.analyze_with(session, image, Streams::Pass)
+    }
+
+    /// The same for those who take files out of it.
+    pub fn open(&self, session: &Session, image: &str) -> Result<Analysis> {
+        self.analyze_with(session, image, Streams::Keep)
+    }
+
+    fn analyze_with(&self, session: &Session, image: &str, streams: Streams) -> Result<Analysis> {
         let options =
-            SourceOptions { platform: self.platform.clone(), tls_verify: self.tls_verify };
+            SourceOptions { platform: self.platform.clone(), tls_verify: self.tls_verify, streams };
         let subject = open(session, image, &options)?;
         let keeping = if self.no_cache { Keeping::Nothing } else { Keeping::Store };
         Analysis::of(session, subject, keeping)
@@ -130,10 +139,10 @@ enum Shape {
 /// Runs the command.
 pub fn run(session: &Session, args: Args) -> Result<()> {
     let rules = args.rules.rules()?;
-    let analysis = args.source.analyze(session, &args.image)?;
     if args.interactive {
-        return interactive::run(session, &analysis);
+        return interactive::run(session, &args.source.open(session, &args.image)?);
     }
+    let analysis = args.source.analyze(session, &args.image)?;
     let rows = if args.no_trunc { usize::MAX >> 1 } else { ROWS };
     let report = ImageReport::of(&analysis.tree, &analysis.facts, Limits { rows });
     let dive = args.dive_compat.then(|| DiveReport::of(&analysis.tree));

@@ -68,6 +68,17 @@ pub enum Origin {
 pub struct SourceOptions {
     pub platform: Option<Platform>,
     pub tls_verify: bool,
+    pub streams: Streams,
+}
+
+/// What happens to the layers of an image that comes as a stream.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Streams {
+    /// They are analysed while they pass.
+    #[default]
+    Pass,
+    /// They are kept in a temporary file until conex ends, so that files can be taken out.
+    Keep,
 }
 
 impl Layer {

@@ -1,6 +1,6 @@
 //! An image that comes as a stream, which can be read once: a compressed archive, standard input,
-//! another engine's export. Its layers are analysed while they pass; nothing is kept but what was
-//! found.
+//! another engine's export. Its layers are analysed while they pass, and nothing is kept but what
+//! was found; or else they are kept, as they came, in one temporary file without a name.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -9,9 +9,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use conex_inventory::Scanned;
 use conex_layer::ArchivedImage;
-use conex_oci::{BlobSink, Descriptor, Digest, ImageConfig, Manifest};
+use conex_oci::{BlobSink, Descriptor, DiffId, Digest, ImageConfig, Manifest};
 
-use super::source::{Origin, SourceOptions, Subject, choose, manifest_of, subject, verified};
+use super::archive::Slice;
+use super::source::{
+    Origin, SourceOptions, Streams, Subject, choose, manifest_of, subject, verified,
+};
 use crate::error::{CliError, Result};
 
 /// Largest blob that is taken for a document.
@@ -21,11 +24,24 @@ const DOCUMENT_SIZE_MAX: u64 = 8 << 20;
 #[derive(Default)]
 struct Passed {
     documents: HashMap<Digest, Vec<u8>>,
-    layers: HashMap<Digest, (Scanned, u64)>,
+    layers: HashMap<Digest, Kept>,
+    /// Where layers are kept, and how much of it is used.
+    file: Option<(Arc<File>, u64)>,
 }
 
-#[derive(Default)]
-struct Sink(Mutex<Passed>);
+/// What there is of a layer that passed.
+#[derive(Clone)]
+enum Kept {
+    /// What was found, under the diff ID that it has.
+    Report(Arc<conex_inventory::LayerReport>, DiffId),
+    /// The layer.
+    Bytes(Slice),
+}
+
+struct Sink {
+    streams: Streams,
+    passed: Mutex<Passed>,
+}
 
 impl BlobSink for Sink {
     fn has(&self, _: &Descriptor) -> io::Result<bool> {
@@ -43,21 +59,39 @@ impl BlobSink for Sink {
             self.lock().documents.insert(blob.digest.clone(), bytes);
             return Ok(());
         }
-        let (scanned, size) = scan(&mut body)?;
-        self.lock().layers.insert(blob.digest.clone(), (scanned, size));
+        let kept = match self.streams {
+            Streams::Pass => {
+                let scanned = scan(&mut body)?;
+                Kept::Report(Arc::new(scanned.report), scanned.diff_id)
+            }
+            Streams::Keep => Kept::Bytes(self.lock().keep(&mut body)?),
+        };
+        self.lock().layers.insert(blob.digest.clone(), kept);
         Ok(())
+    }
+}
+
+impl Passed {
+    fn keep(&mut self, body: &mut dyn Read) -> io::Result<Slice> {
+        let (file, at) = match self.file.take() {
+            Some(known) => known,
+            None => (Arc::new(unnamed_file()?), 0),
+        };
+        let size = io::copy(body, &mut &*file)?;
+        self.file = Some((file.clone(), at + size));
+        Ok(Slice::part(file, at, size))
     }
 }
 
 impl Sink {
     fn lock(&self) -> std::sync::MutexGuard<'_, Passed> {
         // Only whole entries are ever in the maps.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.passed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Scans what one thread alone can read: a second one gets it through a pipe.
-fn scan(body: &mut dyn Read) -> io::Result<(Scanned, u64)> {
+fn scan(body: &mut dyn Read) -> io::Result<Scanned> {
     let (mut pipe, mut writer) = io::pipe()?;
     std::thread::scope(|scope| {
         let scanning = scope.spawn(move || {
@@ -69,7 +103,8 @@ fn scan(body: &mut dyn Read) -> io::Result<(Scanned, u64)> {
         let copied = io::copy(body, &mut writer);
         drop(writer);
         let scanned = scanning.join().map_err(|_| io::Error::other("the reader panicked"))?;
-        Ok((scanned.map_err(io::Error::other)?, copied?))
+        let scanned = scanned.map_err(io::Error::other)?;
+        copied.map(|_| scanned)
     })
 }
 
@@ -80,11 +115,11 @@ pub fn read(
     name: Option<&str>,
     options: &SourceOptions,
 ) -> Result<Subject> {
-    let sink = Sink::default();
+    let sink = Sink { streams: options.streams, passed: Mutex::default() };
     let mut scratch = || -> io::Result<File> { unnamed_file() };
     let images = conex_layer::read_archive(input, &sink, &mut scratch)?;
     let image = choose(&images, shown, name, |image: &ArchivedImage| image.names.clone())?;
-    let mut passed = sink.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut passed = sink.passed.into_inner().unwrap_or_else(PoisonError::into_inner);
     passed.documents.insert(image.root.digest.clone(), image.document.clone());
     let documents = passed.documents;
     let read = |blob: &Descriptor| -> Result<Vec<u8>> {
@@ -96,23 +131,24 @@ pub fn read(
     let manifest: Manifest = manifest_of(&image.root, options.platform.as_ref(), &read, 0)?;
     let bytes = read(&manifest.config)?;
     let config = ImageConfig::parse(&bytes)?;
-    let mut seen: HashMap<Digest, Arc<conex_inventory::LayerReport>> = HashMap::new();
     let mut origins = Vec::new();
     for (layer, diff_id) in manifest.layers.iter().zip(&config.rootfs.diff_ids) {
-        if let Some((scanned, _)) = passed.layers.remove(&layer.digest) {
-            if scanned.diff_id != *diff_id {
+        let origin = match passed.layers.get(&layer.digest) {
+            Some(Kept::Report(report, found)) if found == diff_id => Origin::Gone(report.clone()),
+            Some(Kept::Report(..)) => {
                 return Err(CliError::new(format!(
                     "the layer `{}` is not the one that the config names: `{diff_id}`",
                     layer.digest
                 )));
             }
-            seen.insert(layer.digest.clone(), Arc::new(scanned.report));
-        }
-        let report = seen.get(&layer.digest).cloned().ok_or_else(|| {
-            CliError::new(format!("the archive `{shown}` does not hold `{}`", layer.digest))
-        })?;
+            Some(Kept::Bytes(slice)) => Origin::Slice(slice.clone()),
+            None => {
+                let message = format!("the archive `{shown}` does not hold `{}`", layer.digest);
+                return Err(CliError::new(message));
+            }
+        };
         let is_packed = layer.media_type.layer_compression() != Some(conex_oci::Compression::None);
-        origins.push((is_packed.then_some(layer.size), Origin::Gone(report)));
+        origins.push((is_packed.then_some(layer.size), origin));
     }
     subject(shown, "stream", &bytes, config, origins)
 }

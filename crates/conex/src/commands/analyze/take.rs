@@ -1,23 +1,31 @@
 //! Takes files out of an image, wherever it is.
 //!
-//! What is where is known from the reports; only the layers that hold the wanted contents are read,
-//! each once, and no further than to the last of them. A layer that is unpacked in the store is not
-//! even streamed.
+//! What is where is known from the reports; only the layers that hold what is wanted are read, each
+//! once, and where only contents are wanted no further than to the last of them. A layer that is
+//! unpacked in the store is not even streamed. Contents are held against the reports while they are
+//! read.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use conex_inventory::Tree;
-use conex_layer::{Decoder, EntryKind, Stack, TarLimits, TarReader};
+use conex_inventory::{Place, Tree};
+use conex_layer::{Decoder, EntryKind, LastLink, Stack, TarLimits, TarReader};
+use conex_store::Snapshot;
 use conex_sys::dir::Dir;
 
 use super::Subject;
-use super::source::Origin;
+use super::source::{Layer, Origin};
 use crate::error::{CliError, Doing as _, Result};
 
 /// `IMAGE:PATH`, as `docker cp` writes it: the colon before the first slash that begins a path.
 pub fn split(text: &str) -> Result<(&str, &str)> {
+    // `-:/etc` is of standard input; everything else that begins so was meant for an option.
+    if text.starts_with('-') && !text.starts_with("-:") {
+        return Err(CliError::usage(format!("`{text}` is no option of this command")));
+    }
     // A tag has no slash, so the last colon that a slash, a dot or nothing follows is the one; a
     // relative path needs one too, and means one from the root.
     let absolute = text.rfind(":/");
@@ -53,86 +61,147 @@ pub fn find(tree: &Tree, path: &str, follow_last: bool) -> Result<u32> {
         .ok_or_else(|| CliError::new(format!("the image has no `{path}`")))
 }
 
-/// Gives the content of each of these files to `sink`, in the order in which it comes. Files that
-/// are names of one content come each by themselves.
-pub fn contents(
-    subject: &Subject,
-    tree: &Tree,
-    wanted: &[u32],
-    sink: &mut dyn FnMut(u32, &mut dyn Read) -> Result<()>,
-) -> Result<()> {
-    let mut by_layer: HashMap<usize, HashMap<Vec<u8>, Vec<u32>>> = HashMap::new();
+/// What was found of a path: the content of a file, and what else the reports do not have.
+pub struct Taken<'r> {
+    /// Of a file; empty for anything else.
+    pub content: &'r mut dyn Read,
+    pub xattrs: Vec<(OsString, Vec<u8>)>,
+    /// Major and minor number of a device.
+    pub device: (u32, u32),
+}
+
+type Sink<'s> = &'s mut dyn FnMut(u32, Taken<'_>) -> Result<()>;
+
+/// What is wanted of a layer: the paths of the image that something of it is for.
+#[derive(Default)]
+struct Wanted {
+    files: HashMap<Place, Vec<u32>>,
+    others: HashMap<Vec<u8>, Vec<u32>>,
+}
+
+/// Gives each of these paths to `sink`, in the order in which the layers have them. Files that are
+/// names of one content come each by themselves.
+pub fn contents(subject: &Subject, tree: &Tree, wanted: &[u32], sink: Sink<'_>) -> Result<()> {
+    let mut by_layer: BTreeMap<usize, Wanted> = BTreeMap::new();
     for id in wanted {
-        let (layer, path) = tree.content_place(*id).ok_or_else(|| {
+        let place = tree.place(*id).ok_or_else(|| {
             CliError::new(format!("the content of `{}` is unknown", tree.path_text(*id)))
         })?;
-        by_layer.entry(layer).or_default().entry(path).or_default().push(*id);
+        let layer = by_layer.entry(place.layer).or_default();
+        match place.entry {
+            Some(_) => layer.files.entry(place).or_default().push(*id),
+            None => layer.others.entry(place.path).or_default().push(*id),
+        }
     }
-    let mut layers: Vec<_> = by_layer.into_iter().collect();
-    layers.sort_unstable_by_key(|(layer, _)| *layer);
-    for (layer, paths) in layers {
+    for (layer, wanted) in by_layer {
         let layer = &subject.layers[layer];
         match &layer.origin {
-            Origin::Snapshot(snapshot) => from_snapshot(snapshot, paths, sink)?,
-            _ => from_tar(layer.open()?.as_mut(), paths, sink)?,
+            Origin::Snapshot(snapshot) => from_snapshot(snapshot, wanted, sink)?,
+            _ => from_tar(layer, wanted, sink)?,
         }
     }
     Ok(())
 }
 
-fn from_snapshot(
-    snapshot: &conex_store::Snapshot,
-    paths: HashMap<Vec<u8>, Vec<u32>>,
-    sink: &mut dyn FnMut(u32, &mut dyn Read) -> Result<()>,
-) -> Result<()> {
-    use std::os::unix::ffi::OsStrExt as _;
+fn from_snapshot(snapshot: &Snapshot, wanted: Wanted, sink: Sink<'_>) -> Result<()> {
     let dir = Dir::open_ambient(snapshot.path())
         .doing(|| format!("cannot open the layer `{}`", snapshot.diff_id()))?;
     let stack = Stack::new(vec![dir], snapshot.form());
-    for (path, ids) in paths {
+    for (place, ids) in wanted.files {
+        let path = Path::new(OsStr::from_bytes(&place.path));
         for id in ids {
-            let mut file = stack.open(Path::new(std::ffi::OsStr::from_bytes(&path)))?;
-            sink(id, &mut file)?;
+            let mut file = stack.open(path)?;
+            let xattrs = stack.xattrs(path)?;
+            let content = &mut place.verified(&mut file);
+            sink(id, Taken { content, xattrs, device: (0, 0) })?;
+        }
+    }
+    for (path, ids) in wanted.others {
+        let path = Path::new(OsStr::from_bytes(&path));
+        let found = stack.find(path, LastLink::Keep)?;
+        let device = found.map_or((0, 0), |found| found.stat.node);
+        for id in ids {
+            let xattrs = stack.xattrs(path)?;
+            sink(id, Taken { content: &mut io::empty(), xattrs, device })?;
         }
     }
     Ok(())
 }
 
-fn from_tar(
-    input: &mut (dyn Read + Send),
-    mut paths: HashMap<Vec<u8>, Vec<u32>>,
-    sink: &mut dyn FnMut(u32, &mut dyn Read) -> Result<()>,
-) -> Result<()> {
-    let decoder = Decoder::new(input)?;
+/// What there is of a path that is no file.
+type Other = (Vec<(OsString, Vec<u8>)>, (u32, u32));
+
+fn from_tar(layer: &Layer, wanted: Wanted, sink: Sink<'_>) -> Result<()> {
+    let mut input = layer.open()?;
+    let decoder = Decoder::new(input.as_mut())?;
     let input = io::BufReader::with_capacity(256 << 10, decoder);
     let mut tar = TarReader::new(input, TarLimits::default());
-    while let Some(entry) = tar.next_entry()? {
-        if entry.kind != EntryKind::File {
-            continue;
-        }
-        let Some(ids) = paths.remove(&clean(&entry.path)) else { continue };
-        if let [id] = ids.as_slice() {
-            sink(*id, &mut tar)?;
-        } else {
-            // Names of one file: the first gets the stream, the others what was kept of it.
-            let mut kept = tempfile()?;
-            io::copy(&mut tar, &mut kept).doing(|| "cannot keep a file".to_owned())?;
-            for id in ids {
-                io::Seek::rewind(&mut kept).doing(|| "cannot keep a file".to_owned())?;
-                sink(id, &mut kept)?;
+    // Only the layer's own tar has its entries in the order in which they were counted.
+    let key = |place: &Place| match place.entry {
+        Some(number) if layer.is_exact() => Key::Number(number),
+        _ => Key::Path(place.path.clone()),
+    };
+    let mut files: HashMap<Key, (Place, Vec<u32>)> =
+        wanted.files.into_iter().map(|(place, ids)| (key(&place), (place, ids))).collect();
+    let mut others: HashMap<Vec<u8>, Other> = HashMap::new();
+    let mut number = 0;
+    while !files.is_empty() || !wanted.others.is_empty() {
+        let Some(entry) = tar.next_entry()? else { break };
+        let path = clean(&entry.path);
+        let key = if layer.is_exact() { Key::Number(number) } else { Key::Path(path.clone()) };
+        number += 1;
+        if entry.kind == EntryKind::File {
+            if let Some((place, ids)) = files.remove(&key) {
+                let mut content = entry.with_holes(&mut tar);
+                file_of_tar(&mut content, &place, &ids, &entry.xattrs, sink)?;
             }
-        }
-        if paths.is_empty() {
-            return Ok(());
-        }
-    }
-    match paths.keys().next() {
-        None => Ok(()),
-        Some(path) => {
-            let path = String::from_utf8_lossy(path);
-            Err(CliError::new(format!("the layer holds no `{path}` any more")))
+        } else if wanted.others.contains_key(&path) {
+            // The last one of a path is the one that is there.
+            others.insert(path, (entry.xattrs, entry.device));
         }
     }
+    if let Some((place, _)) = files.values().next() {
+        let path = String::from_utf8_lossy(&place.path);
+        return Err(CliError::new(format!("the layer holds no `{path}` any more")));
+    }
+    for (path, ids) in wanted.others {
+        let (xattrs, device) = others.remove(&path).unwrap_or_default();
+        for id in ids {
+            sink(id, Taken { content: &mut io::empty(), xattrs: xattrs.clone(), device })?;
+        }
+    }
+    Ok(())
+}
+
+/// How an entry of a tar is known.
+#[derive(PartialEq, Eq, Hash)]
+enum Key {
+    Number(u32),
+    Path(Vec<u8>),
+}
+
+fn file_of_tar(
+    content: &mut dyn Read,
+    place: &Place,
+    ids: &[u32],
+    xattrs: &[(OsString, Vec<u8>)],
+    sink: Sink<'_>,
+) -> Result<()> {
+    let mut give = |id: u32, content: &mut dyn Read| {
+        sink(id, Taken { content, xattrs: xattrs.to_vec(), device: (0, 0) })
+    };
+    let mut content = place.verified(content);
+    if let [id] = ids {
+        return give(*id, &mut content);
+    }
+    // Names of one file: each gets what was kept of it.
+    let mut kept = tempfile()?;
+    io::copy(&mut content, &mut kept).doing(|| "cannot keep a file".to_owned())?;
+    for id in ids {
+        io::Seek::rewind(&mut kept).doing(|| "cannot keep a file".to_owned())?;
+        give(*id, &mut kept)?;
+    }
+    Ok(())
 }
 
 fn tempfile() -> Result<std::fs::File> {
@@ -158,6 +227,8 @@ mod tests {
             ("oci:/dir:tag:/etc", Some(("oci:/dir:tag", "/etc"))),
             ("./app.tar:/etc", Some(("./app.tar", "/etc"))),
             ("docker-daemon:app:/", Some(("docker-daemon:app", "/"))),
+            ("-:/etc", Some(("-", "/etc"))),
+            ("--etc:/", None),
             ("app", None),
             ("oci:/dir", None),
             (":/etc", None),

@@ -85,15 +85,15 @@ pub fn run(session: &Session, analysis: &Analysis) -> Result<()> {
 fn extract(analysis: &Analysis, tree: &Tree, id: u32) -> Result<String> {
     let entry = tree.entry(id);
     let name = String::from_utf8_lossy(entry.name).into_owned();
-    if tree.content_place(id).is_none() {
+    if tree.place(id).is_none_or(|place| place.entry.is_none()) {
         return Err(CliError::new(format!("`{name}` is no file")));
     }
     let mut result = Ok(());
-    take::contents(&analysis.subject, tree, &[id], &mut |_, content| {
+    take::contents(&analysis.subject, tree, &[id], &mut |_, taken| {
         let path = Path::new(&name);
         let act = || format!("cannot write `{name}` here");
         let mut file = std::fs::File::create_new(path).doing(act)?;
-        result = io::copy(content, &mut file).doing(act).map(drop);
+        result = io::copy(taken.content, &mut file).doing(act).map(drop);
         Ok(())
     })?;
     result.map(|()| name)

@@ -173,7 +173,7 @@ impl<'a> Model<'a> {
     }
 
     fn extract(&mut self, id: u32) -> Effect {
-        if self.tree.content_place(id).is_some() {
+        if self.tree.place(id).is_some_and(|place| place.entry.is_some()) {
             return Effect::Extract(id);
         }
         "only files can be extracted".clone_into(&mut self.status);
