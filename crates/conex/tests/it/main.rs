@@ -32,6 +32,8 @@ mod prune;
 mod registry;
 mod registry_clouds;
 mod registry_copy;
+#[allow(dead_code)] // one fake for both crates; each uses a part of it
+#[path = "../../../conex-remote/tests/it/fake.rs"]
 mod registry_fake;
 mod registry_faults;
 mod registry_peer;
@@ -46,5 +48,3 @@ mod stress;
 mod system;
 mod tour;
 mod volumes;
-#[allow(dead_code)] // one fake for both crates; each uses a part of it
-#[path = "../../../conex-remote/tests/it/fake.rs"]
