@@ -7,10 +7,11 @@
 //!
 //! Does not decide what is mounted where: it only speaks to the kernel.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::Path;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Path, PathBuf};
 
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
@@ -193,4 +194,54 @@ pub fn pivot_to_current(covers: usize) -> io::Result<()> {
         rustix::mount::unmount(c".", UnmountFlags::DETACH)?;
     }
     Ok(rustix::process::chdir(c"/")?)
+}
+
+/// The folders and files that something is mounted at, as this process sees them, in the order in
+/// which it was mounted; one that is mounted over is there as often as it is.
+///
+/// # Errors
+/// The kernel shows no mounts.
+pub fn points() -> io::Result<Vec<PathBuf>> {
+    Ok(points_in(&std::fs::read("/proc/self/mountinfo")?))
+}
+
+/// The fifth field of each line (proc_pid_mountinfo(5)), which has octal numbers for what could end
+/// it.
+fn points_in(text: &[u8]) -> Vec<PathBuf> {
+    let lines = text.split(|byte| *byte == b'\n');
+    let fields = lines.filter_map(|line| line.split(|byte| *byte == b' ').nth(4));
+    fields.map(|field| PathBuf::from(OsString::from_vec(unescaped(field)))).collect()
+}
+
+fn unescaped(field: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((first, more)) = rest.split_first() {
+        let digits = more.get(..3).filter(|_| *first == b'\\');
+        let number = digits.and_then(|digits| std::str::from_utf8(digits).ok());
+        match number.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) => {
+                out.push(byte);
+                rest = &more[3..];
+            }
+            None => {
+                out.push(*first);
+                rest = more;
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn points_are_read_with_what_is_escaped() {
+        let text = b"21 1 8:1 / / rw - ext4 /dev/sda rw\n\
+            30 21 0:5 /x /mnt/a\\040b\\134 ro shared:1 - overlay overlay rw\nbroken\n";
+        assert_eq!(points_in(text), [PathBuf::from("/"), PathBuf::from("/mnt/a b\\")]);
+        assert!(points().unwrap().contains(&PathBuf::from("/proc")));
+    }
 }
