@@ -9,10 +9,11 @@ use std::process::Command;
 
 use conex_layer::{Flavor, Form};
 use conex_oci::{Digest, Platform, Reference};
-use conex_store::{Expected, Lease};
+use conex_store::{Expected, Force, Lease};
 use conex_sys::dir::Dir;
 use conex_sys::mount::{self, Attributes, Depth, Filesystem};
 use conex_sys::namespace::{self, Namespaces};
+use rustix::mount::{UnmountFlags, unmount};
 
 use crate::error::{CliError, Doing as _, Result};
 use crate::session::Session;
@@ -86,10 +87,24 @@ pub fn run(session: &Session, args: Args) -> Result<()> {
             folder
         }
     };
+    let held = store.tagged(&holding_name(&target)?)?;
+    if let Some(held) = held.filter(|_| is_mount_point(&target)) {
+        return match held == record.id {
+            // Who asks twice wants to know where it is.
+            true => session.out(&format!("{}\n", target.display())),
+            false => {
+                let shown = target.display();
+                let message = format!("another image is mounted at `{shown}`: `{}`", held.short());
+                Err(CliError::new(message)
+                    .with_hint(format!("unmount it first: `conex umount {shown}`")))
+            }
+        };
+    }
+    // Before the mount: whoever prunes meanwhile must not find the image unused.
     store.tag(&holding_name(&target)?, &record.id, &Expected::Anything)?;
     if let Err(error) = mount_at(&layers, form, &target) {
         // The first error is the one that matters.
-        let _ = release(session, &target);
+        let _ = store.remove_image(&holding_name(&target)?.to_string(), Force::No);
         return Err(error);
     }
     session.out(&format!("{}\n", target.display()))
@@ -101,15 +116,59 @@ fn holding_name(target: &Path) -> Result<Reference> {
     Ok(format!("{}:{}", conex_store::MOUNTED, digest.short()).parse()?)
 }
 
-/// Takes the name away that kept the image; none, if `conex mount` did not mount there.
-pub fn release(session: &Session, target: &Path) -> Result<bool> {
-    let name = holding_name(target)?;
+fn is_mount_point(target: &Path) -> bool {
+    mount::points().is_ok_and(|points| points.iter().any(|point| point == target))
+}
+
+/// Unmounts what `conex mount` mounted at a target, and lets the image go. What was unmounted by
+/// others, or by a restart of the machine, is only let go.
+pub fn release(session: &Session, target: &Path) -> Result<()> {
     let store = session.store()?;
+    let (name, shown) = (holding_name(target)?, target.display());
     if store.tagged(&name)?.is_none() {
-        return Ok(false);
+        let message = match is_mount_point(target) {
+            true => format!("what is mounted at `{shown}` was not mounted by conex in this store"),
+            false => format!("nothing is mounted at `{shown}`"),
+        };
+        return Err(CliError::new(message));
     }
-    store.remove_image(&name.to_string(), conex_store::Force::No)?;
-    Ok(true)
+    if is_mount_point(target) {
+        unmount(target, UnmountFlags::empty()).map_err(|error| {
+            let error = io::Error::from(error);
+            CliError::because(format!("cannot unmount `{shown}`"), error)
+        })?;
+    }
+    store.remove_image(&name.to_string(), Force::No)?;
+    if target.starts_with(store.root()) {
+        // One that is not empty is somebody else's now.
+        let _ = std::fs::remove_dir(target);
+    }
+    Ok(())
+}
+
+/// Unmounts everything that `conex mount` mounted, the last first, and lets go the images of mounts
+/// that are not there any more. Goes on where one fails, and gives the first error.
+pub fn release_all(session: &Session) -> Result<()> {
+    let store = session.store()?;
+    let mut result = Ok(());
+    let points = mount::points().doing(|| "cannot list the mounts".to_owned())?;
+    let mut left = Vec::new();
+    for point in points.iter().rev() {
+        let name = holding_name(point)?;
+        if store.tagged(&name)?.is_some()
+            && let Err(error) = release(session, point)
+        {
+            left.push(name);
+            result = result.and(Err(error));
+        }
+    }
+    let repository: Reference = conex_store::MOUNTED.parse()?;
+    for (name, _) in store.tags_of(&repository)? {
+        if !left.contains(&name) {
+            store.remove_image(&name.to_string(), Force::No)?;
+        }
+    }
+    result
 }
 
 fn with_command(lease: &Lease, layers: &[PathBuf], form: Form, words: &[OsString]) -> Result<()> {
@@ -124,7 +183,7 @@ fn with_command(lease: &Lease, layers: &[PathBuf], form: Form, words: &[OsString
         .status()
         .doing(|| format!("cannot run `{}`", program.display()))?;
     // Others do not have the mount: it is gone before the folder is removed.
-    let _ = rustix::mount::unmount(&target, rustix::mount::UnmountFlags::DETACH);
+    let _ = unmount(&target, UnmountFlags::DETACH);
     let _ = std::fs::remove_dir(&target);
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
     match u8::try_from(code).unwrap_or(1) {

@@ -13,7 +13,7 @@ use crate::scene::{Scene, json};
 
 /// A file of a layer: its path, its size and the byte it is made of; a path with a slash at its
 /// end is a folder, one with `=` a hard link, one with `->` a symbolic link.
-type File = (&'static str, usize, u8);
+pub(crate) type File = (&'static str, usize, u8);
 
 fn layer(files: &[File]) -> Vec<u8> {
     let mut tar = TarWriter::new(Vec::new());
@@ -37,7 +37,7 @@ fn link(path: &str, to: &str, kind: u8) -> EntryHeader {
 }
 
 /// Writes what `docker save` writes, from layers and their instructions. Gives its path.
-fn archive(scene: &Scene, file: &str, name: &str, layers: &[(&str, &[File])]) -> String {
+pub(crate) fn archive(scene: &Scene, file: &str, name: &str, layers: &[(&str, &[File])]) -> String {
     let layers = layers.iter().map(|(step, files)| (*step, layer(files))).collect::<Vec<_>>();
     archive_of(scene, file, name, &layers)
 }
@@ -320,7 +320,7 @@ fn differences_of_two_images_are_listed() {
     assert_eq!(scene.run(&["diff", "--exit-code", &one, &one]).code, 0);
 }
 
-const FILES: &[(&str, &[File])] = &[
+pub(crate) const FILES: &[(&str, &[File])] = &[
     (
         "COPY",
         &[
@@ -500,35 +500,6 @@ fn figures(document: &Value) -> (Value, Vec<String>, Vec<Value>) {
     let rest = document!([image["sizeBytes"], image["inefficientBytes"], score]);
     let layers = document["layer"].as_array().unwrap();
     (rest, paths, layers.iter().map(|layer| layer["sizeBytes"].clone()).collect())
-}
-
-#[test]
-fn an_image_is_mounted_for_a_command_or_until_it_is_unmounted() {
-    let Some(scene) = Scene::new() else { return };
-    archive(&scene, "app.tar", "app:1", FILES);
-    scene.run(&["load", "-i", "app.tar"]).ok();
-    let read = scene.run(&["mount", "app:1", "--", "cat", "etc/passwd"]);
-    assert_eq!(read.ok(), "qq");
-    let wrote = scene.run(&["mount", "app:1", "--", "sh", "-c", "echo x > etc/passwd"]);
-    assert!(wrote.code != 0 && wrote.stderr.contains("Read-only"), "{wrote}");
-    assert_eq!(scene.run(&["mount", "app:1", "--", "sh", "-c", "exit 7"]).code, 7);
-    if !crate::sandbox::is_root() {
-        let error = scene.run(&["mount", "app:1"]).fails(2);
-        assert!(error.contains("conex mount app:1 -- COMMAND"), "{error}");
-        return;
-    }
-    let target = scene.folder("mounted");
-    let target = target.to_str().unwrap();
-    assert_eq!(scene.run(&["mount", "app:1", target]).ok(), format!("{target}\n"));
-    // Its name is gone, and it is still there.
-    scene.run(&["rmi", "app:1"]).ok();
-    scene.run(&["system", "prune", "--force"]).ok();
-    scene.run(&["system", "prune", "--all", "--force"]).ok();
-    scene.run(&["image", "prune", "--all", "--force"]).ok();
-    let read = std::fs::read_to_string(scene.at("mounted/etc/passwd"));
-    scene.run(&["umount", target]).ok();
-    assert_eq!(read.unwrap(), "qq");
-    assert_eq!(scene.run(&["images", "-aq"]).ok(), "");
 }
 
 #[test]

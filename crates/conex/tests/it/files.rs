@@ -13,6 +13,7 @@ use crate::scene::Scene;
 fn entry(path: &str, kind: u8, content: &[u8]) -> EntryHeader {
     let mut header = EntryHeader::file(path, content.len() as u64);
     header.kind = kind;
+    header.mode = if kind == b'5' { 0o755 } else { 0o644 };
     header.mtime = 1_700_000_000;
     header
 }
@@ -33,8 +34,7 @@ fn with_attribute(mut header: EntryHeader, name: &str, value: &[u8]) -> EntryHea
 /// Two layers: a folder and a file with attributes, a device, names of one file; and a path that
 /// the layer has twice, whose first content has another name.
 fn sample(scene: &Scene) -> String {
-    let mut folder = entry("data/", b'5', b"");
-    folder.mode = 0o755;
+    let folder = entry("data/", b'5', b"");
     let mut device = entry("data/null", b'3', b"");
     device.device = (1, 3);
     let mut first = entry("twice", b'0', b"first");

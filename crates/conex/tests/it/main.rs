@@ -23,6 +23,7 @@ mod files;
 mod images;
 mod inspect;
 mod lint;
+mod mounts;
 mod packages;
 mod packaging;
 mod peers_confinement;
