@@ -136,6 +136,11 @@ impl Builder {
         self.report.accounts.push(Accounts { node, ids });
     }
 
+    /// How many contents there are so far.
+    pub(crate) fn content_count(&self) -> usize {
+        self.report.contents.len()
+    }
+
     pub(crate) fn finish(mut self, tar_size: u64) -> LayerReport {
         self.report.tar_size = tar_size;
         for id in 1..self.report.nodes.len() as u32 {

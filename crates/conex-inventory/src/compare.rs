@@ -220,8 +220,11 @@ fn differences(before: &Tree, one: u32, after: &Tree, other: u32) -> Vec<&'stati
     if old.kind.word() != new.kind.word() {
         return vec!["kind"];
     }
-    let content = |tree: &Tree, at| tree.content(at).map(|content| (content.size, content.digest));
-    if content(before, one.content) != content(after, other.content) {
+    let is_same = match (before.content(one.content), after.content(other.content)) {
+        (Some(old), Some(new)) => old.equals(new),
+        (old, new) => old.is_none() && new.is_none(),
+    };
+    if !is_same {
         what.push("content");
     }
     if old.kind == Kind::Symlink {

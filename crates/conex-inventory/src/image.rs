@@ -12,7 +12,7 @@ use conex_oci::{DiffId, ImageConfig};
 use serde::Serialize;
 
 use crate::caches::{self, CACHE_KINDS};
-use crate::layer::{CAPABLE, Kind, NONE, ROOT};
+use crate::layer::{CAPABLE, Kind, NONE, ROOT, UNKNOWN};
 use crate::packages::PackageList;
 use crate::suggest::{self, Suggestion};
 use crate::tree::{Cause, Changes, ContentAt, Tree};
@@ -31,6 +31,24 @@ pub struct LayerFacts {
     pub created_by: String,
     /// Bytes as it is stored and shipped, if it was ever packed.
     pub compressed_size: Option<u64>,
+    /// The line of the file that the image was made from, if that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<SourceLine>,
+}
+
+/// A line of the file that an image was made from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SourceLine {
+    /// The file, as it was named.
+    pub file: String,
+    /// The line, from 1.
+    pub line: u32,
+}
+
+impl std::fmt::Display for SourceLine {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}:{}", self.file, self.line)
+    }
 }
 
 /// The instruction that made each layer. Layers beyond the history get an empty one.
@@ -130,6 +148,8 @@ pub struct Duplicate {
     pub size: u64,
     /// How many there are.
     pub copies: usize,
+    /// The layer of the last of them, which could be left out.
+    pub layer: usize,
     /// Bytes that one of them would save.
     pub wasted_size: u64,
     /// Where they are.
@@ -395,7 +415,7 @@ fn duplicates(tree: &Tree, rows: usize) -> (u64, Vec<Duplicate>) {
     for (layer, fates) in tree.fates.iter().enumerate() {
         for (at, fate) in fates.iter().enumerate() {
             let content = &tree.layers[layer].contents[at];
-            if fate.visible > 0 && content.size > 0 {
+            if fate.visible > 0 && content.size > 0 && content.digest != UNKNOWN {
                 let start = content.digest.iter().take(8);
                 let start = start.fold(0, |sum, byte| sum << 8 | u64::from(*byte));
                 seen.push((start, ContentAt { layer: layer as u16, content: at as u32 }));
@@ -439,7 +459,8 @@ fn duplicates(tree: &Tree, rows: usize) -> (u64, Vec<Duplicate>) {
         .map(|(group, mut paths)| {
             paths.sort();
             let (size, copies) = (size(group), group.len());
-            Duplicate { size, copies, wasted_size: cost(group), paths }
+            let layer = group.iter().map(|one| one.1.layer).max().map_or(0, usize::from);
+            Duplicate { size, copies, layer, wasted_size: cost(group), paths }
         })
         .collect();
     (total, duplicates)

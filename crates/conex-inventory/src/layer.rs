@@ -133,9 +133,14 @@ impl Node {
     }
 }
 
+/// Stands where content was not digested, for no other of its size was there to be told from. That
+/// a digest is this is as likely as that two contents have one.
+pub(crate) const UNKNOWN: [u8; 16] = [0; 16];
+
 /// The content of a file, which may have several names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Content {
+    /// [`UNKNOWN`] where nobody needed it yet.
     pub(crate) digest: [u8; 16],
     pub(crate) size: u64,
     /// The node that it came with.
@@ -147,6 +152,13 @@ pub(crate) struct Content {
     pub(crate) is_whole: bool,
     /// The number of the layer's entry that it came with, from 0.
     pub(crate) entry: u32,
+}
+
+impl Content {
+    /// Whether both are the same bytes. What was not digested is like nothing else.
+    pub(crate) fn equals(&self, other: &Self) -> bool {
+        self.size == other.size && self.digest == other.digest && self.digest != UNKNOWN
+    }
 }
 
 /// A file of a layer that names packages.

@@ -2,7 +2,8 @@
 //! dangerous, which packages there are, and what differs between two images.
 //!
 //! One streaming pass over a layer gives a compact [`LayerReport`], which can be kept by the
-//! layer's diff ID ([`LayerReport::encode`]); laid over each other by the rules of whiteouts
+//! layer's diff ID ([`LayerReport::encode`]), or a look at the headers alone a passing one
+//! ([`Listing`]); laid over each other by the rules of whiteouts
 //! ([`Tree`]), the reports of an image's layers give the [`ImageReport`]. So a layer that many
 //! images share is read once.
 //!
@@ -25,6 +26,7 @@ mod error;
 mod image;
 mod intern;
 mod layer;
+mod listing;
 mod packages;
 mod rules;
 mod scan;
@@ -39,11 +41,12 @@ pub use dive::{DivePath, DiveReport};
 pub use error::{Error, ErrorKind, Result};
 pub use image::{
     CacheRow, ChangeRow, Duplicate, ImageReport, LayerFacts, LayerRow, Limits, Notable,
-    NotableList, SCHEMA_VERSION, Sized, Waste, WasteStep, instructions, mode_text,
+    NotableList, SCHEMA_VERSION, Sized, SourceLine, Waste, WasteStep, instructions, mode_text,
 };
 pub use layer::{Kind, LayerReport, ROOT};
+pub use listing::{Listing, Part, list_layer, settle};
 pub use packages::{
-    Distribution, Installed, Manager, Package, PackageList, Scratch, read_as_anything,
+    Distribution, Installed, Manager, Package, PackageList, Scratch, Source, read_as_anything,
 };
 pub use rules::{DIVE_DEFAULTS, Figures, Outcome, Rules, Verdict, parse_size};
 pub use scan::{Scanned, scan_layer};

@@ -22,7 +22,7 @@ use language::python_of;
 
 pub use installed::{Distribution, Installed, PackageList};
 pub(crate) use source::Gathered;
-pub use source::Scratch;
+pub use source::{Scratch, Source};
 
 /// Most packages of one file: Debian has 65,000, all of which nobody installs.
 const PACKAGE_COUNT_MAX: usize = 100_000;

@@ -65,37 +65,15 @@ pub fn scan_layer(input: &mut (dyn Read + Send), scratch: Scratch) -> Result<Sca
 
 fn list<R: Read>(tar: &mut TarReader<R>, scratch: Scratch) -> Result<Builder> {
     let mut builder = Builder::new();
-    let mut reading = Reading {
-        buffer: vec![0; 64 << 10],
-        gathered: Gathered::default(),
-        holes_left: HOLES_SIZE_MAX,
-        scratch,
-    };
+    let mut reading = Reading::new(scratch);
     while let Some(entry) = tar.next_entry().map_err(Error::layer)? {
-        let path = crate::builder::trimmed(&entry.path);
-        if entry.kind != EntryKind::File {
-            builder.add(&entry, ContentDigest::default())?;
-            continue;
-        }
-        let mut wanted = Wanted::of(path, &entry);
-        let digest = reading.file(tar, &entry, &mut wanted)?;
-        builder.add(&entry, digest)?;
-        let gathered = &reading.gathered;
-        match wanted {
-            Wanted::No => {}
-            Wanted::Accounts => builder.add_accounts(path, ids_of(&gathered.bytes(u64::MAX)?)),
-            Wanted::Packages(form) => take_packages(&mut builder, path, form, gathered)?,
-            Wanted::TooLarge(form) => {
-                let problem = format!("it has more than {} MiB", form.size_max() >> 20);
-                take_problem(&mut builder, path, form, problem)?;
-            }
-        }
+        reading.take(tar, &entry, &mut builder)?;
     }
     Ok(builder)
 }
 
 /// What is used again for each file.
-struct Reading {
+pub(crate) struct Reading {
     buffer: Vec<u8>,
     gathered: Gathered,
     /// Bytes of files with holes that may still be read in full.
@@ -104,6 +82,27 @@ struct Reading {
 }
 
 impl Reading {
+    pub(crate) fn new(scratch: Scratch) -> Self {
+        let (buffer, gathered) = (vec![0; 64 << 10], Gathered::default());
+        Self { buffer, gathered, holes_left: HOLES_SIZE_MAX, scratch }
+    }
+
+    /// Adds an entry, whose content is read.
+    pub(crate) fn take<R: Read>(
+        &mut self,
+        tar: &mut TarReader<R>,
+        entry: &Entry,
+        builder: &mut Builder,
+    ) -> Result<()> {
+        if entry.kind != EntryKind::File {
+            return builder.add(entry, ContentDigest::default());
+        }
+        let mut wanted = Wanted::of(entry);
+        let digest = self.file(tar, entry, &mut wanted)?;
+        builder.add(entry, digest)?;
+        wanted.take(builder, entry, &self.gathered)
+    }
+
     /// Reads a file: its digest, and its bytes if they are wanted.
     fn file<R: Read>(
         &mut self,
@@ -158,7 +157,7 @@ impl Reading {
 
 /// What a file is read for, beside its digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wanted {
+pub(crate) enum Wanted {
     No,
     /// It has the numbers of accounts.
     Accounts,
@@ -169,7 +168,8 @@ enum Wanted {
 }
 
 impl Wanted {
-    fn of(path: &[u8], entry: &Entry) -> Self {
+    pub(crate) fn of(entry: &Entry) -> Self {
+        let path = crate::builder::trimmed(&entry.path);
         match Form::at(path) {
             Some(form) if entry.size <= form.size_max() => Self::Packages(form),
             Some(form) => Self::TooLarge(form),
@@ -181,7 +181,7 @@ impl Wanted {
     }
 
     /// Looks at the first bytes of a file.
-    fn look(&mut self, head: &[u8], size: u64) {
+    pub(crate) fn look(&mut self, head: &[u8], size: u64) {
         if *self == Self::No
             && let Some(form) = Form::of_head(head).filter(|form| size <= form.size_max())
         {
@@ -191,6 +191,26 @@ impl Wanted {
 
     fn is_gathered(self) -> bool {
         matches!(self, Self::Accounts | Self::Packages(_))
+    }
+
+    /// Adds what the file says that was just added.
+    pub(crate) fn take(
+        self,
+        builder: &mut Builder,
+        entry: &Entry,
+        gathered: &Gathered,
+    ) -> Result<()> {
+        let path = crate::builder::trimmed(&entry.path);
+        match self {
+            Self::No => {}
+            Self::Accounts => builder.add_accounts(path, ids_of(&gathered.bytes(u64::MAX)?)),
+            Self::Packages(form) => take_packages(builder, path, form, gathered)?,
+            Self::TooLarge(form) => {
+                let problem = format!("it has more than {} MiB", form.size_max() >> 20);
+                take_problem(builder, path, form, problem)?;
+            }
+        }
+        Ok(())
     }
 }
 

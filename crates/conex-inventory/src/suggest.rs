@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::caches::CACHE_KINDS;
-use crate::image::ImageReport;
+use crate::image::{ImageReport, SourceLine};
 
 /// Less than this is not worth a line: 64 KiB.
 const SIZE_MIN: u64 = 64 << 10;
@@ -19,6 +19,9 @@ pub struct Suggestion {
     pub saves: u64,
     /// The layer whose instruction is to be changed.
     pub layer: usize,
+    /// The line of that instruction, if it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<SourceLine>,
     /// What to do, in a sentence without a full stop.
     pub text: String,
 }
@@ -31,6 +34,7 @@ pub(crate) fn suggestions(report: &ImageReport) -> Vec<Suggestion> {
             all.push(Suggestion {
                 saves: step.size,
                 layer: step.stored_in,
+                source: None,
                 text: of_waste(&waste.path, step.cause, step.stored_in, step.hidden_by),
             });
         }
@@ -46,6 +50,7 @@ pub(crate) fn suggestions(report: &ImageReport) -> Vec<Suggestion> {
         all.push(Suggestion {
             saves: cache.size,
             layer: cache.layer,
+            source: None,
             text: format!("`{folder}`{more}: {advice}"),
         });
     }
@@ -55,11 +60,19 @@ pub(crate) fn suggestions(report: &ImageReport) -> Vec<Suggestion> {
             "make `{first}` and `{second}` links to one file: the {} copies are equal",
             duplicate.copies
         );
-        all.push(Suggestion { saves: duplicate.wasted_size, layer: 0, text });
+        all.push(Suggestion {
+            saves: duplicate.wasted_size,
+            layer: duplicate.layer,
+            source: None,
+            text,
+        });
     }
     all.retain(|one| one.saves >= SIZE_MIN);
     all.sort_by_key(|one| std::cmp::Reverse(one.saves));
     all.truncate(COUNT_MAX);
+    for one in &mut all {
+        one.source = report.layers.get(one.layer).and_then(|layer| layer.facts.source.clone());
+    }
     all
 }
 

@@ -283,7 +283,7 @@ impl Tree {
         self.see(content, path);
         if before.alive {
             let same = match (self.content(before.content), self.content(content)) {
-                (Some(old), Some(new)) => old.size == new.size && old.digest == new.digest,
+                (Some(old), Some(new)) => old.equals(new),
                 _ => false,
             };
             let cause = if before.content.layer == layer && before.touched == layer {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::image::shown;
-use crate::layer::{ATTRIBUTED, Kind, LayerReport, NONE, ROOT};
+use crate::layer::{ATTRIBUTED, Kind, LayerReport, NONE, ROOT, UNKNOWN};
 use crate::tree::Tree;
 
 /// Symbolic links followed in one path, as in the kernel.
@@ -209,7 +209,8 @@ impl Tree {
         if let Some(content) = self.content(path.content) {
             let layer = usize::from(path.content.layer);
             let found = self.layers[layer].path_of(path.content.content)?;
-            let (entry, digest) = (Some(content.entry), content.is_whole.then_some(content.digest));
+            let is_known = content.is_whole && content.digest != UNKNOWN;
+            let (entry, digest) = (Some(content.entry), is_known.then_some(content.digest));
             return Some(Place { layer, path: found, entry, digest });
         }
         let layer = usize::from(path.now.layer);

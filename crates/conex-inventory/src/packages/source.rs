@@ -1,8 +1,9 @@
-//! A file that came by in a layer and can be read at any offset: in memory while it is small, in a
-//! scratch file where it is not.
+//! A file of a layer that can be read at any offset: where it lies, if the layer can be read so; else
+//! in memory while it is small, in a scratch file where it is not.
 
 use std::fs::File;
 use std::io::{self, Write as _};
+use std::sync::Arc;
 
 use conex_elf::ReadAt;
 
@@ -11,13 +12,18 @@ use crate::error::{Error, Result};
 /// Makes an empty file that nobody else sees and that is gone when it is closed.
 pub type Scratch = fn() -> io::Result<File>;
 
+/// What can be read at any offset by several threads.
+pub type Source = Arc<dyn ReadAt + Send + Sync>;
+
 /// Bytes kept in memory; more go to a scratch file.
 const MEMORY_SIZE_MAX: usize = 8 << 20;
 
 /// The bytes of a file, as far as they have come by.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Gathered {
     bytes: Vec<u8>,
+    /// Where everything lies, and its beginning there, if nothing had to be gathered.
+    lying: Option<(Source, u64)>,
     /// Everything, once there is more than memory is given for.
     file: Option<File>,
     size: u64,
@@ -26,7 +32,12 @@ pub(crate) struct Gathered {
 impl Gathered {
     /// A file whose bytes are there already.
     pub(crate) fn of(bytes: Vec<u8>) -> Self {
-        Self { size: bytes.len() as u64, bytes, file: None }
+        Self { size: bytes.len() as u64, bytes, ..Self::default() }
+    }
+
+    /// A file that lies in a source and is read there.
+    pub(crate) fn lying(source: &Source, at: u64, size: u64) -> Self {
+        Self { size, lying: Some((source.clone(), at)), ..Self::default() }
     }
 
     /// How many bytes there are.
@@ -73,6 +84,11 @@ impl Gathered {
 
 impl ReadAt for Gathered {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        if let Some((source, at)) = &self.lying {
+            let left = usize::try_from(self.size.saturating_sub(offset)).unwrap_or(usize::MAX);
+            let room = left.min(buffer.len());
+            return source.read_at(buffer.get_mut(..room).unwrap_or_default(), at + offset);
+        }
         match &self.file {
             Some(file) => ReadAt::read_at(file, buffer, offset),
             None => self.bytes.as_slice().read_at(buffer, offset),

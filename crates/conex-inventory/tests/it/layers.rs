@@ -72,6 +72,7 @@ pub(crate) fn report(tree: &Tree) -> ImageReport {
         diff_id: DiffId(conex_oci::Digest::of(&at.to_le_bytes())),
         created_by: format!("RUN {at}"),
         compressed_size: None,
+        source: None,
     };
     let facts: Vec<LayerFacts> = (0..tree.layer_count()).map(fact).collect();
     ImageReport::of(tree, &facts, Limits { rows: 100 })

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod layers;
+mod listing;
 mod model;
 mod packages;
 mod report;

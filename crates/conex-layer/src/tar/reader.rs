@@ -214,6 +214,21 @@ impl<R: Read> TarReader<R> {
         }
     }
 
+    /// Leaves the content of the current entry out without reading it: `skip` moves the input on,
+    /// given how many bytes of content are left and how many fill it up. The content is then where
+    /// the input was before.
+    ///
+    /// # Errors
+    /// That of `skip`.
+    pub fn skip_content<T>(
+        &mut self,
+        skip: impl FnOnce(&mut R, u64, u64) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let (left, padding) = (self.left, self.padding);
+        (self.left, self.padding) = (0, 0);
+        skip(&mut self.input, left, padding)
+    }
+
     /// Reads whatever comes after the archive's end, which some writers fill up.
     ///
     /// # Errors

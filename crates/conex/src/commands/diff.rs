@@ -68,8 +68,8 @@ const DIFFERENT: u8 = 3;
 
 /// Runs the command.
 pub fn run(session: &Session, args: Args) -> Result<()> {
-    let before = args.source.analyze(session, &args.before)?;
-    let after = args.source.analyze(session, &args.after)?;
+    let images = [args.before.as_str(), args.after.as_str()];
+    let [before, after] = args.source.analyze_all(session, images)?;
     let comparison = Comparison::of(
         (&before.subject.config, &before.tree),
         (&after.subject.config, &after.tree),

@@ -246,8 +246,60 @@ fn a_layer_that_is_not_the_one_named_is_refused() {
     let at = bytes.windows(1000).position(|window| window.iter().all(|byte| *byte == 1)).unwrap();
     bytes[at + 500] = 9;
     scene.write("wrong.tar", bytes);
-    let error = scene.run(&["analyze", "./wrong.tar"]).fails(1);
-    assert!(error.contains("a layer is not the one that the config names"), "{error}");
+    let refused = |words: &[&str]| {
+        let error = scene.run(words).fails(1);
+        assert!(error.contains("not the one that the config names"), "{error}");
+    };
+    refused(&["analyze", "--verify", "./wrong.tar"]);
+    let packed = Command::new("gzip").args(["-k", "wrong.tar"]).current_dir(scene.path()).status();
+    assert!(packed.unwrap().success());
+    refused(&["analyze", "./wrong.tar.gz"]);
+    // A look shows what is there, and remembers nothing of it under the name of something else.
+    scene.run(&["analyze", "./wrong.tar"]).ok();
+    scene.run(&["analyze", "--verify", "./app.tar"]).ok();
+    refused(&["analyze", "--verify", "./wrong.tar"]);
+}
+
+#[test]
+fn lines_of_the_dockerfile_are_named() {
+    let Some(scene) = Scene::new() else { return };
+    let file = archive(&scene, "app.tar", "app:1", WASTEFUL);
+    scene.write(
+        "ci/Dockerfile",
+        "FROM debian\n# lists\nRUN apt-get update\nRUN rm -rf /var/lib/apt/lists\n\n\
+         COPY config \\\n  /etc/config\n",
+    );
+    let named = ["--file", "ci/Dockerfile", file.as_str()];
+    let report = json(&scene.run(&[&["analyze", "--format", "json"], &named[..]].concat()).ok());
+    let line = |layer: usize| report["layers"][layer]["source"]["line"].clone();
+    assert_eq!([line(0), line(1), line(2)], [3, 4, 6].map(Value::from));
+    assert_eq!(report["suggestions"][0]["source"]["file"], "ci/Dockerfile");
+    let text = scene.run(&[&["analyze"], &named[..]].concat()).ok();
+    assert!(text.contains("3: RUN apt-get update"), "{text}");
+    assert!(text.contains("save    150kB: ci/Dockerfile:3: delete"), "{text}");
+    let github = scene.run(&[&["analyze", "--format", "github"], &named[..]].concat());
+    let start = "::warning file=ci/Dockerfile,line=3,title=";
+    assert!(github.stdout.contains(start), "{github}");
+    let gitlab = scene.run(&[&["analyze", "--format", "gitlab"], &named[..]].concat());
+    let location = document!({ "path": "ci/Dockerfile", "lines": { "begin": 3 } });
+    let issues = json(&gitlab.stdout);
+    let issues = issues.as_array().unwrap();
+    assert!(issues.iter().any(|issue| issue["location"] == location), "{gitlab}");
+
+    // The one in the working folder is taken if it is the right one.
+    let line = |name: &str, text: &str| {
+        scene.write(name, text);
+        let report = json(&scene.run(&["analyze", "--format", "json", &file]).ok());
+        std::fs::remove_file(scene.at(name)).unwrap();
+        report["layers"][1]["source"].clone()
+    };
+    let own = "FROM debian\nRUN apt-get update\nRUN rm -rf /var/lib/apt/lists\n";
+    let found = line("Containerfile", own);
+    assert_eq!(found, document!({ "file": "Containerfile", "line": 3 }));
+    let other = format!("{own}RUN something else\n");
+    assert_eq!(line("Dockerfile", &other), Value::Null);
+    let missing = scene.run(&["analyze", "-f", "none", &file]).fails(1);
+    assert!(missing.contains("there is no Dockerfile `none`"), "{missing}");
 }
 
 #[test]

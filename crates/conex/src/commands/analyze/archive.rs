@@ -58,6 +58,20 @@ impl Slice {
     pub fn reader(&self) -> SliceReader {
         SliceReader { slice: self.clone() }
     }
+
+    /// The opened file and the place where it begins: what has the same is the same.
+    pub fn place(&self) -> (usize, u64) {
+        (Arc::as_ptr(&self.file).addr(), self.at)
+    }
+}
+
+impl conex_elf::ReadAt for Slice {
+    fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+        let left = self.size.saturating_sub(at);
+        let room = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        let room = buffer.get_mut(..room).unwrap_or_default();
+        conex_elf::ReadAt::read_at(self.file.as_ref(), room, self.at + at)
+    }
 }
 
 impl Read for SliceReader {

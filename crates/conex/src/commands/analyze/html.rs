@@ -3,7 +3,8 @@
 use conex_inventory::{Comparison, ImageReport, ROOT, Tree};
 use serde_json::{Value, json};
 
-use super::{Analysis, document, instruction};
+use super::text::made_by;
+use super::{Analysis, document};
 use crate::error::Result;
 
 /// Most boxes of the treemap: a browser draws that many in a moment, and nobody sees smaller ones.
@@ -19,9 +20,8 @@ const COMPARISON: &str = include_str!("comparison.html");
 pub fn report(analysis: &Analysis, report: &ImageReport) -> Result<String> {
     let mut data = document(&analysis.subject, report, None)?;
     if let Some(layers) = data["layers"].as_array_mut() {
-        for layer in layers {
-            let text = instruction(layer["createdBy"].as_str().unwrap_or_default());
-            layer["instruction"] = Value::from(text);
+        for (layer, facts) in layers.iter_mut().zip(&analysis.facts) {
+            layer["instruction"] = Value::from(made_by(facts));
         }
     }
     data["tree"] = boxes(&analysis.tree);

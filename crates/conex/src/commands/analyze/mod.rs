@@ -4,6 +4,7 @@ mod archive;
 mod engines;
 pub mod html;
 mod interactive;
+mod lines;
 mod reports;
 mod rules;
 mod source;
@@ -20,7 +21,6 @@ use serde_json::json;
 pub use reports::Analysis;
 use reports::Keeping;
 use source::{SourceOptions, Streams, Subject, open};
-use text::instruction;
 
 use crate::error::{CliError, Result};
 use crate::session::Session;
@@ -50,25 +50,61 @@ pub struct SourceArgs {
     /// Read every layer, whatever was found out about it before
     #[arg(long)]
     no_cache: bool,
+
+    /// Hold the layers of an uncompressed archive against their digests, which reads all of it
+    ///
+    /// Without it, no more of such an archive is read than is needed to say what is in it. Layers
+    /// that are compressed or come from elsewhere are always held against their digests.
+    #[arg(long)]
+    verify: bool,
 }
 
 impl SourceArgs {
     /// Finds an image and reads what is not known of it.
     pub fn analyze(&self, session: &Session, image: &str) -> Result<Analysis> {
-        self.analyze_with(session, image, Streams::Pass)
+        let [analysis] = self.analyze_with(session, [image], Streams::Pass, self.verify)?;
+        Ok(analysis)
     }
 
-    /// The same for those who take files out of it.
+    /// The same for several, whose contents are to be compared.
+    pub fn analyze_all<const COUNT: usize>(
+        &self,
+        session: &Session,
+        images: [&str; COUNT],
+    ) -> Result<[Analysis; COUNT]> {
+        self.analyze_with(session, images, Streams::Pass, self.verify)
+    }
+
+    /// The same for those who take files out of it, which are held against their digests.
     pub fn open(&self, session: &Session, image: &str) -> Result<Analysis> {
-        self.analyze_with(session, image, Streams::Keep)
+        let [analysis] = self.analyze_with(session, [image], Streams::Keep, true)?;
+        Ok(analysis)
     }
 
-    fn analyze_with(&self, session: &Session, image: &str, streams: Streams) -> Result<Analysis> {
-        let options =
-            SourceOptions { platform: self.platform.clone(), tls_verify: self.tls_verify, streams };
-        let subject = open(session, image, &options)?;
-        let keeping = if self.no_cache { Keeping::Nothing } else { Keeping::Store };
-        Analysis::of(session, subject, keeping)
+    fn analyze_with<const COUNT: usize>(
+        &self,
+        session: &Session,
+        images: [&str; COUNT],
+        streams: Streams,
+        verify: bool,
+    ) -> Result<[Analysis; COUNT]> {
+        let options = SourceOptions {
+            platform: self.platform.clone(),
+            tls_verify: self.tls_verify,
+            streams,
+            verify,
+        };
+        let mut subjects = Vec::new();
+        for image in images {
+            subjects.push(open(session, image, &options)?);
+        }
+        let keeping = match (self.no_cache, self.verify) {
+            (true, _) => Keeping::Nothing,
+            (false, true) => Keeping::New,
+            (false, false) => Keeping::Store,
+        };
+        let all = Analysis::of(session, subjects, keeping)?;
+        Ok(all.try_into().unwrap_or_else(|_| unreachable!("as many as there were images")))
     }
 }
 
@@ -79,7 +115,8 @@ impl SourceArgs {
 /// `containers-storage:NAME`), or else a name in a registry, whose layers are read as they come.
 ///
 /// Wasted are the bytes of all files in all layers, minus those of the files that are there at the
-/// end. What is found out about a layer is kept in the store by its diff ID.
+/// end. What is found out about a layer is kept in the store by its diff ID. Where the Dockerfile is
+/// at hand, layers, suggestions and annotations name its lines.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  conex analyze app\n  conex analyze -i app                     \
@@ -113,6 +150,9 @@ pub struct Args {
     dive_compat: bool,
 
     #[command(flatten)]
+    dockerfile: lines::FileArgs,
+
+    #[command(flatten)]
     rules: rules::RuleArgs,
 
     #[command(flatten)]
@@ -139,10 +179,16 @@ enum Shape {
 /// Runs the command.
 pub fn run(session: &Session, args: Args) -> Result<()> {
     let rules = args.rules.rules()?;
-    if args.interactive {
-        return interactive::run(session, &args.source.open(session, &args.image)?);
+    let streams = if args.interactive { Streams::Keep } else { Streams::Pass };
+    let source = &args.source;
+    let [mut analysis] = source.analyze_with(session, [&args.image], streams, source.verify)?;
+    let lines = lines::find(args.dockerfile.file.as_deref(), &analysis.subject.config)?;
+    for (facts, line) in analysis.facts.iter_mut().zip(lines) {
+        facts.source = line;
     }
-    let analysis = args.source.analyze(session, &args.image)?;
+    if args.interactive {
+        return interactive::run(session, &analysis);
+    }
     let rows = if args.no_trunc { usize::MAX >> 1 } else { ROWS };
     let report = ImageReport::of(&analysis.tree, &analysis.facts, Limits { rows });
     let dive = args.dive_compat.then(|| DiveReport::of(&analysis.tree));

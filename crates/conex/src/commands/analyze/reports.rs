@@ -1,14 +1,18 @@
 //! The reports on an image's layers: kept ones, or made now, several at a time.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use conex_inventory::{LayerFacts, LayerReport, Tree, instructions, scan_layer};
+use conex_inventory::{
+    LayerFacts, LayerReport, Listing, Part, Source, Tree, instructions, list_layer, scan_layer,
+    settle,
+};
 use conex_oci::DiffId;
 
 use super::source::{Layer, Origin, Subject};
+use super::stream::unnamed_file;
 use crate::error::{CliError, Result};
 use crate::session::Session;
 
@@ -17,6 +21,8 @@ use crate::session::Session;
 pub enum Keeping {
     /// By diff ID, in the store.
     Store,
+    /// What lies in files is read again; what is new is kept.
+    New,
     /// Each layer is read.
     Nothing,
 }
@@ -32,76 +38,122 @@ pub struct Analysis {
 }
 
 impl Analysis {
-    /// Reads the layers of an image that are not known yet, and lays them over each other.
-    pub fn of(session: &Session, subject: Subject, keeping: Keeping) -> Result<Self> {
-        let reports = reports(session, &subject, keeping)?;
-        let tree = Tree::of(&reports)?;
-        let facts = instructions(&subject.config)
-            .into_iter()
-            .zip(&subject.layers)
-            .map(|(created_by, layer)| LayerFacts {
-                diff_id: layer.diff_id.clone(),
-                created_by,
-                compressed_size: layer.compressed_size,
-            })
-            .collect();
-        Ok(Self { subject, tree, facts })
+    /// Reads the layers of images that are not known yet, and lays them over each other. Equal
+    /// contents are known to be equal within all of them.
+    pub fn of(session: &Session, subjects: Vec<Subject>, keeping: Keeping) -> Result<Vec<Self>> {
+        let layers: Vec<&Layer> = subjects.iter().flat_map(|subject| &subject.layers).collect();
+        let mut reports = reports(session, &layers, keeping)?.into_iter();
+        let mut all = Vec::new();
+        for subject in subjects {
+            let own: Vec<_> = reports.by_ref().take(subject.layers.len()).collect();
+            let tree = Tree::of(&own)?;
+            let facts = instructions(&subject.config)
+                .into_iter()
+                .zip(&subject.layers)
+                .map(|(created_by, layer)| LayerFacts {
+                    diff_id: layer.diff_id.clone(),
+                    created_by,
+                    compressed_size: layer.compressed_size,
+                    source: None,
+                })
+                .collect();
+            all.push(Self { subject, tree, facts });
+        }
+        Ok(all)
     }
 }
 
+/// What a layer is known by: its diff ID, unless nothing is to be held against that.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Key<'l> {
+    Named(&'l DiffId),
+    /// A place in one of the archives.
+    Lying((usize, u64)),
+}
+
+impl<'l> Key<'l> {
+    fn of(layer: &'l Layer) -> Self {
+        match &layer.origin {
+            Origin::Plain(slice) => Self::Lying(slice.place()),
+            _ => Self::Named(&layer.diff_id),
+        }
+    }
+}
+
+/// What was found out about a layer.
+enum Found {
+    All(Arc<LayerReport>),
+    Listed(Listing, Source),
+}
+
+/// The reports on layers, in their order.
 fn reports(
     session: &Session,
-    subject: &Subject,
+    layers: &[&Layer],
     keeping: Keeping,
 ) -> Result<Vec<Arc<LayerReport>>> {
     // Without a store (a user who may keep none) every layer is read.
     let shelf = match keeping {
-        Keeping::Store => Shelf::open(session).ok(),
+        Keeping::Store | Keeping::New => Shelf::open(session, keeping).ok(),
         Keeping::Nothing => None,
     };
-    let mut first_of: HashMap<&DiffId, usize> = HashMap::new();
-    let mut wanted: Vec<usize> = Vec::new();
-    for (at, layer) in subject.layers.iter().enumerate() {
-        first_of.entry(&layer.diff_id).or_insert_with(|| {
-            wanted.push(at);
-            at
+    let mut number_of: HashMap<Key<'_>, usize> = HashMap::new();
+    let mut wanted: Vec<(&Layer, usize)> = Vec::new();
+    let mut order = Vec::new();
+    for layer in layers {
+        let number = *number_of.entry(Key::of(layer)).or_insert_with(|| {
+            wanted.push((layer, 0));
+            wanted.len() - 1
         });
+        wanted[number].1 += 1;
+        order.push(number);
     }
-    // The largest first, so that no thread is left with it at the end.
-    wanted.sort_by_key(|at| std::cmp::Reverse(size_of(&subject.layers[*at])));
-    let found = Mutex::new(HashMap::new());
+    let found = read(&wanted, shelf.as_ref())?;
+    let found = settled(&wanted, found)?;
+    Ok(order.into_iter().map(|number| found[number].clone()).collect())
+}
+
+/// Reads layers, several at a time, the largest first, so that no thread is left with it at the end.
+fn read(wanted: &[(&Layer, usize)], shelf: Option<&Shelf>) -> Result<Vec<Found>> {
+    let mut queue: Vec<usize> = (0..wanted.len()).collect();
+    queue.sort_by_key(|at| std::cmp::Reverse(size_of(wanted[*at].0)));
+    let found = Mutex::new(BTreeMap::new());
     let failed = Mutex::new(None);
     let next = AtomicUsize::new(0);
-    let threads = crate::session::parallelism().min(wanted.len()).max(1);
+    let threads = crate::session::parallelism().min(queue.len()).max(1);
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                while let Some(at) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    match report(&subject.layers[*at], shelf.as_ref()) {
+                while let Some(at) = queue.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    match report(wanted[*at].0, shelf) {
                         Ok(report) => {
                             lock(&found).insert(*at, report);
                         }
                         Err(error) => {
                             lock(&failed).get_or_insert(error);
-                            next.store(wanted.len(), Ordering::Relaxed);
+                            next.store(queue.len(), Ordering::Relaxed);
                         }
                     }
                 }
             });
         }
     });
-    if let Some(error) = lock(&failed).take() {
-        return Err(error);
+    match lock(&failed).take() {
+        Some(error) => Err(error),
+        // All of them, for none failed.
+        None => Ok(std::mem::take(&mut *lock(&found)).into_values().collect()),
     }
-    let found = lock(&found);
-    let of = |layer: &Layer| {
-        first_of
-            .get(&layer.diff_id)
-            .and_then(|at| found.get(at))
-            .cloned()
-            .ok_or_else(|| CliError::new(format!("the layer `{}` was not read", layer.diff_id)))
+}
+
+/// Digests what listings left open.
+fn settled(wanted: &[(&Layer, usize)], found: Vec<Found>) -> Result<Vec<Arc<LayerReport>>> {
+    let part = |((_, uses), found): (&(&Layer, usize), Found)| match found {
+        Found::All(report) => Part::known(report),
+        Found::Listed(listing, source) => Part::listed(listing, source, *uses),
     };
-    subject.layers.iter().map(of).collect()
+    let mut parts: Vec<Part> = wanted.iter().zip(found).map(part).collect();
+    settle(&mut parts, crate::session::parallelism())?;
+    Ok(parts.into_iter().map(Part::into_report).collect())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -112,24 +164,34 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 fn size_of(layer: &Layer) -> u64 {
     match &layer.origin {
         Origin::Slice(slice) => slice.size,
+        // Its headers.
+        Origin::Plain(slice) => slice.size / 8,
         Origin::Blob(_, blob) => blob.size,
         Origin::Snapshot(snapshot) => snapshot.tar_size(),
         Origin::Folders(..) | Origin::Gone(_) => 0,
     }
 }
 
-fn report(layer: &Layer, shelf: Option<&Shelf>) -> Result<Arc<LayerReport>> {
-    if let Origin::Gone(report) = &layer.origin {
-        if let Some(shelf) = shelf {
-            shelf.keep(&layer.diff_id, report);
+fn report(layer: &Layer, shelf: Option<&Shelf>) -> Result<Found> {
+    match &layer.origin {
+        Origin::Gone(report) => {
+            if let Some(shelf) = shelf {
+                shelf.keep(&layer.diff_id, report);
+            }
+            return Ok(Found::All(report.clone()));
         }
-        return Ok(report.clone());
+        Origin::Plain(slice) => {
+            let source: Source = Arc::new(slice.clone());
+            let listing = list_layer(&source, slice.size, unnamed_file)?;
+            return Ok(Found::Listed(listing, source));
+        }
+        _ => {}
     }
-    if let Some(kept) = shelf.and_then(|shelf| shelf.find(&layer.diff_id)) {
-        return Ok(Arc::new(kept));
+    if let Some(kept) = shelf.and_then(|shelf| shelf.find(layer)) {
+        return Ok(Found::All(Arc::new(kept)));
     }
     let mut input = layer.open()?;
-    let scanned = scan_layer(input.as_mut(), super::stream::unnamed_file)?;
+    let scanned = scan_layer(input.as_mut(), unnamed_file)?;
     if layer.is_exact() && scanned.diff_id != layer.diff_id {
         let message = format!(
             "a layer is not the one that the config names: `{}`, wanted `{}`",
@@ -143,17 +205,18 @@ fn report(layer: &Layer, shelf: Option<&Shelf>) -> Result<Arc<LayerReport>> {
     {
         shelf.keep(&layer.diff_id, &scanned.report);
     }
-    Ok(Arc::new(scanned.report))
+    Ok(Found::All(Arc::new(scanned.report)))
 }
 
 /// Where reports are kept, one file each, named by the diff ID.
 struct Shelf {
     folder: PathBuf,
+    keeping: Keeping,
 }
 
 impl Shelf {
-    fn open(session: &Session) -> Result<Self> {
-        Ok(Self { folder: session.store()?.aux_dir("layer-reports")? })
+    fn open(session: &Session, keeping: Keeping) -> Result<Self> {
+        Ok(Self { folder: session.store()?.aux_dir("layer-reports")?, keeping })
     }
 
     fn path(&self, diff_id: &DiffId) -> PathBuf {
@@ -162,8 +225,11 @@ impl Shelf {
     }
 
     /// A report that is damaged or of another version is as good as none.
-    fn find(&self, diff_id: &DiffId) -> Option<LayerReport> {
-        let bytes = std::fs::read(self.path(diff_id)).ok()?;
+    fn find(&self, layer: &Layer) -> Option<LayerReport> {
+        if self.keeping == Keeping::New && matches!(layer.origin, Origin::Slice(_)) {
+            return None;
+        }
+        let bytes = std::fs::read(self.path(&layer.diff_id)).ok()?;
         LayerReport::decode(&bytes).ok()
     }
 

@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use conex_inventory::{DIVE_DEFAULTS, DiveReport, Figures, ImageReport, Outcome, Rules, Verdict};
+use conex_inventory::{
+    DIVE_DEFAULTS, DiveReport, Figures, ImageReport, Outcome, Rules, SourceLine, Verdict,
+};
 use conex_term::Palette;
 use serde_json::json;
 
@@ -177,32 +179,43 @@ pub fn github(name: &str, outcomes: &[Outcome], report: &ImageReport) -> String 
     for one in &report.suggestions {
         let saves = conex_term::human_size_short(one.saves);
         let message = escaped(&format!("save {saves}: {}", one.text));
+        let place = one
+            .source
+            .as_ref()
+            .map(|source| format!("file={},line={},", property(&source.file), source.line));
         let _ = writeln!(
             text,
-            "::warning title={}::{message}",
+            "::warning {}title={}::{message}",
+            place.unwrap_or_default(),
             property(&format!("layer {} of {name}", one.layer))
         );
     }
     text
 }
 
-/// GitLab's code quality report.
+/// GitLab's code quality report. GitLab takes nothing without a line: what has none stands at the
+/// first of the file.
 pub fn gitlab(name: &str, outcomes: &[Outcome], report: &ImageReport) -> String {
-    let issue = |rule: &str, severity: &str, message: String| {
+    let file = report.layers.iter().find_map(|layer| layer.facts.source.as_ref());
+    let file = file.map_or("Dockerfile", |source| source.file.as_str());
+    let issue = |rule: &str, severity: &str, message: String, source: Option<&SourceLine>| {
+        let (file, line) = source.map_or((file, 1), |source| (source.file.as_str(), source.line));
         let print = conex_oci::Digest::of(format!("{name}\n{rule}\n{message}").as_bytes());
         json!({
             "description": message,
             "check_name": rule,
             "fingerprint": print.hex(),
             "severity": severity,
-            "location": { "path": "Dockerfile", "lines": { "begin": 1 } },
+            "location": { "path": file, "lines": { "begin": line } },
         })
     };
-    let broken = failures(outcomes)
-        .map(|one| issue(one.rule, "major", format!("{name}: {}: {}", one.rule, one.message)));
+    let broken = failures(outcomes).map(|one| {
+        issue(one.rule, "major", format!("{name}: {}: {}", one.rule, one.message), None)
+    });
     let advice = report.suggestions.iter().map(|one| {
         let saves = conex_term::human_size_short(one.saves);
-        issue("waste", "minor", format!("{name}: save {saves}: {}", one.text))
+        let message = format!("{name}: save {saves}: {}", one.text);
+        issue("waste", "minor", message, one.source.as_ref())
     });
     let all: Vec<serde_json::Value> = broken.chain(advice).collect();
     format!("{}\n", serde_json::Value::from(all))

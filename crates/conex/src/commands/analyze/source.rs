@@ -51,8 +51,10 @@ pub struct Layer {
 
 /// Where the bytes of a layer are.
 pub enum Origin {
-    /// In an archive.
+    /// In a file.
     Slice(Slice),
+    /// Uncompressed in an archive: a look at its headers is enough.
+    Plain(Slice),
     /// Somewhere that gives blobs.
     Blob(Arc<dyn BlobSource>, Box<Descriptor>),
     /// Unpacked in the store.
@@ -68,6 +70,8 @@ pub enum Origin {
 pub struct SourceOptions {
     pub platform: Option<Platform>,
     pub tls_verify: bool,
+    /// Whether what could be looked into without it is held against its digests.
+    pub verify: bool,
     pub streams: Streams,
 }
 
@@ -85,7 +89,7 @@ impl Layer {
     /// Opens the layer, compressed or not.
     pub fn open(&self) -> Result<Box<dyn Read + Send>> {
         match &self.origin {
-            Origin::Slice(slice) => Ok(Box::new(slice.reader())),
+            Origin::Slice(slice) | Origin::Plain(slice) => Ok(Box::new(slice.reader())),
             Origin::Blob(source, blob) => {
                 source.open(blob).doing(|| format!("cannot read the layer `{}`", blob.digest))
             }
@@ -292,7 +296,7 @@ fn archived(
         for path in image.layers.iter().flatten() {
             let slice = archive.file(path).ok_or_else(|| missing(path))?;
             let is_packed = slice.is_compressed();
-            origins.push((is_packed.then_some(slice.size), Origin::Slice(slice)));
+            origins.push((is_packed.then_some(slice.size), in_archive(slice, options)));
         }
         return subject(shown, "archive", &bytes, config, origins);
     }
@@ -317,9 +321,17 @@ fn archived(
         let slice = archive.blob(&layer.digest).ok_or_else(|| {
             CliError::new(format!("the archive `{shown}` does not hold `{}`", layer.digest))
         })?;
-        origins.push((Some(slice.size), Origin::Slice(slice)));
+        origins.push((Some(slice.size), in_archive(slice, options)));
     }
     subject(shown, "archive", &bytes, config, origins)
+}
+
+fn in_archive(slice: Slice, options: &SourceOptions) -> Origin {
+    if options.verify || slice.is_compressed() {
+        Origin::Slice(slice)
+    } else {
+        Origin::Plain(slice)
+    }
 }
 
 /// An OCI layout folder: `DIR[:TAG]`.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use conex_inventory::{ImageReport, LayerRow};
+use conex_inventory::{ImageReport, LayerFacts, LayerRow};
 use conex_term::{Palette, clean, ellipsis, human_size_short, width};
 
 use super::Subject;
@@ -98,12 +98,21 @@ fn layers(text: &mut String, report: &ImageReport, look: &Look) {
             size(layer.size)
         );
         let room = look.columns.saturating_sub(width(&line)).max(10);
-        let made = ellipsis(&instruction(&layer.facts.created_by), room);
+        let made = ellipsis(&made_by(&layer.facts), room);
         let _ = writeln!(text, "{line}{made}");
     }
     let left = report.layers.len() - shown.len();
     if left > 0 {
         let _ = writeln!(text, "{}", look.palette.dim(&format!("      and {left} smaller layers")));
+    }
+}
+
+/// The instruction that made a layer, behind its line if that is known.
+pub fn made_by(facts: &LayerFacts) -> String {
+    let instruction = instruction(&facts.created_by);
+    match &facts.source {
+        Some(source) => format!("{}: {instruction}", source.line),
+        None => instruction,
     }
 }
 
@@ -217,7 +226,8 @@ fn suggestions(text: &mut String, report: &ImageReport, look: &Look) {
     let columns = look.columns.saturating_sub(WHAT_COLUMN).max(20);
     let mut used = 0;
     for one in &report.suggestions {
-        let lines = wrapped(&clean(&one.text), columns);
+        let place = one.source.as_ref().map(|source| format!("{source}: ")).unwrap_or_default();
+        let lines = wrapped(&clean(&format!("{place}{}", one.text)), columns);
         used += lines.len();
         if !look.is_whole && used > room.max(2) {
             return;

@@ -3,7 +3,7 @@
 use conex_inventory::{Change, Kind, mode_text};
 use conex_term::{clean, cut, human_size_short, width};
 
-use super::super::text::instruction;
+use super::super::text::made_by;
 use super::model::{Compare, Model, Pane, word};
 
 /// How a piece of text looks.
@@ -132,7 +132,7 @@ fn left_side(model: &mut Model<'_>, columns: usize, height: usize) -> Vec<Line> 
     model.layer_top = scrolled(model.layer_top, model.layer, room, count);
     for layer in model.report.layers.iter().skip(model.layer_top).take(room) {
         let size = human_size_short(layer.size);
-        let text = instruction(&layer.facts.created_by);
+        let text = made_by(&layer.facts);
         let text = format!("{:>3} {size:>8}  {text}", layer.index);
         let style = if layer.index == model.layer { Style::Chosen } else { Style::Plain };
         let mut line = vec![span(&text, style, columns)];
@@ -153,7 +153,7 @@ fn left_side(model: &mut Model<'_>, columns: usize, height: usize) -> Vec<Line> 
             format!("wasted   {}", human_size_short(layer.wasted_size)),
         ];
         lines.extend(facts.iter().map(|fact| vec![span(fact, Style::Plain, columns)]));
-        for line in wrapped(&instruction(&layer.facts.created_by), columns, 4) {
+        for line in wrapped(&made_by(&layer.facts), columns, 4) {
             lines.push(vec![span(&line, Style::Dim, columns)]);
         }
     }

@@ -36,7 +36,7 @@ fn analysis(layers: &[(&str, &[(&str, usize)])]) -> Analysis {
         .zip(&config.rootfs.diff_ids)
         .map(|(created_by, diff_id)| {
             let diff_id = diff_id.clone();
-            LayerFacts { diff_id, created_by, compressed_size: None }
+            LayerFacts { diff_id, created_by, compressed_size: None, source: None }
         })
         .collect();
     let tree = Tree::of(&reports).unwrap();
