@@ -43,6 +43,7 @@ pub use auth::{
     Credential, CredentialSource, FixedCredential, Web, WebMethod, WebPlace, WebRequest,
     WebResponse,
 };
+pub use client::growing::{GrowingBlob, Grown};
 pub use client::history::RemoteTagMove;
 pub use client::manifests::ManifestBytes;
 pub use client::upload::{OpenAt, Pushed};
@@ -50,7 +51,8 @@ pub use client::{Client, Repository};
 pub use clock::{Clock, SystemClock};
 pub use config::registries::{Place, RegistriesConf};
 pub use copy::{
-    Copied, CopyOptions, ImageSink, ImageSource, Origin, Referrers, Survey, copy, copy_surveyed,
+    Copied, CopyOptions, ImageFormat, ImageSink, ImageSource, Origin, Referrers, Survey, copy,
+    copy_surveyed,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use fetch::{FetchHead, FetchOptions, Fetched};

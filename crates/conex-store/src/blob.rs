@@ -220,6 +220,14 @@ impl BlobWriter {
         self.size
     }
 
+    /// Opens what was written so far, for somebody who reads it while it is written.
+    ///
+    /// # Errors
+    /// The file cannot be opened.
+    pub fn reader(&self) -> Result<File> {
+        File::open(&self.path).map_err(|source| Error::io("open", &self.path, source))
+    }
+
     /// Ends the blob and puts it into its place, where the lease holds it. The digest is always
     /// computed; with `expected` it must be that one.
     ///

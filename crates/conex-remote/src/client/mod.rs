@@ -6,6 +6,7 @@
 pub(crate) mod answer;
 pub(crate) mod blobs;
 pub(crate) mod fetch_blob;
+pub(crate) mod growing;
 pub(crate) mod history;
 pub(crate) mod lists;
 pub(crate) mod manifests;

@@ -34,16 +34,28 @@ pub enum Pushed {
 }
 
 /// An upload that the registry has begun.
-struct Session {
-    location: Url,
+pub(super) struct Session {
+    pub(super) location: Url,
     /// The smallest chunk that the registry wants (`OCI-Chunk-Min-Length`).
-    chunk_size: usize,
+    pub(super) chunk_size: usize,
     /// A request of it was made before.
-    resumed: bool,
+    pub(super) resumed: bool,
 }
 
-struct Upload<'r> {
-    repository: &'r Repository,
+/// What one request brings to an upload.
+pub(super) struct Part<'b> {
+    pub(super) offset: u64,
+    /// How much it is; none while that is not known.
+    pub(super) size: Option<u64>,
+    /// Whether the registry is told where the part belongs.
+    pub(super) is_placed: bool,
+    /// Requests that failed before.
+    pub(super) attempt: u32,
+    pub(super) body: &'b mut dyn Read,
+}
+
+pub(super) struct Upload<'r> {
+    pub(super) repository: &'r Repository,
     target: Target,
     scopes: Scopes,
 }
@@ -72,7 +84,7 @@ impl Repository {
         if blob.size <= MONOLITHIC_SIZE_MAX {
             upload.send_small(blob, session, open)?;
         } else {
-            upload.send_large(blob, session, open)?;
+            upload.send_large(blob, session, 0, open)?;
         }
         Ok(Pushed::Sent)
     }
@@ -113,7 +125,7 @@ impl Repository {
         self.push_chunks(body, algorithm, None)
     }
 
-    fn upload(&self, from: Option<&str>) -> Result<Upload<'_>> {
+    pub(super) fn upload(&self, from: Option<&str>) -> Result<Upload<'_>> {
         let target = self.own_target()?;
         let mut scopes = Scopes::repository(&target.repository, &["pull", "push"]);
         if let Some(from) = from {
@@ -172,7 +184,7 @@ enum Mount {
 }
 
 impl Upload<'_> {
-    fn act(&self, what: &str) -> String {
+    pub(super) fn act(&self, what: &str) -> String {
         format!("{what} in `{}`", self.target.repository)
     }
 
@@ -218,7 +230,7 @@ impl Upload<'_> {
         }
     }
 
-    fn begin(&self) -> Result<Session> {
+    pub(super) fn begin(&self) -> Result<Session> {
         let act = self.act("begin an upload");
         self.retry(|_| {
             let response = self.send(|| {
@@ -300,54 +312,62 @@ impl Upload<'_> {
         })
     }
 
-    /// Sends a blob in one request, then, as often as the connection breaks, what is missing.
-    fn send_large(
+    /// Sends a blob from an offset on in one request, then, as often as the connection breaks, what
+    /// is missing.
+    pub(super) fn send_large(
         &self,
         blob: &Descriptor,
         session: Option<Session>,
+        offset: u64,
         open: &OpenAt<'_>,
     ) -> Result<()> {
-        let mut session = session;
-        let mut offset = 0;
+        let mut state = session.map(|session| (session, offset));
         let mut attempt = 0;
         loop {
-            let begun = match session.take() {
-                Some(session) => session,
-                None => {
-                    offset = 0;
-                    self.begin()?
-                }
+            let (begun, offset) = match state.take() {
+                Some(state) => state,
+                None => (self.begin()?, 0),
             };
-            let range = (begun.resumed || offset > 0).then(|| (offset, blob.size - 1));
-            let sent = self.send_from(blob, &begun.location, offset, range, attempt, open);
-            let failure = match sent {
+            match self.send_rest(blob, &begun, offset, attempt, open) {
                 Ok(location) => return self.commit(&location, blob),
-                Err(error) => error,
-            };
-            let lost = matches!(failure.status(), Some(404 | 416));
-            let broke = failure.status().is_none();
-            if !failure.is_transient() && !lost {
-                self.cancel(&begun.location);
-                return Err(failure);
-            }
-            let reached = self.status(&begun.location);
-            let progress = match &reached {
-                Some((_, reached)) => reached.saturating_sub(offset),
-                None => 0,
-            };
-            attempt = if progress >= PROGRESS_SIZE_MIN { 1 } else { attempt + 1 };
-            let failure = if lost { failure.during("the upload was lost") } else { failure };
-            self.wait(attempt, failure, lost)?;
-            // What was on its way when the connection broke may have arrived meanwhile.
-            let reached = match reached {
-                Some((location, _)) if broke => self.status(&location),
-                reached => reached,
-            };
-            if let Some((location, reached)) = reached.filter(|(_, at)| *at <= blob.size) {
-                offset = reached;
-                session = Some(Session { location, resumed: true, ..begun });
+                Err(failure) => {
+                    let next = self.recover(&begun, offset, &mut attempt, failure)?;
+                    state = next.filter(|(_, reached)| *reached <= blob.size);
+                }
             }
         }
+    }
+
+    /// After a request that failed: where the upload goes on, none where it must be begun anew.
+    /// Gives the failure back when there should be no other attempt.
+    pub(super) fn recover(
+        &self,
+        begun: &Session,
+        offset: u64,
+        attempt: &mut u32,
+        failure: Error,
+    ) -> Result<Option<(Session, u64)>> {
+        let lost = matches!(failure.status(), Some(404 | 416));
+        let broke = failure.status().is_none();
+        if !failure.is_transient() && !lost {
+            self.cancel(&begun.location);
+            return Err(failure);
+        }
+        let reached = self.status(&begun.location);
+        let progress = match &reached {
+            Some((_, reached)) => reached.saturating_sub(offset),
+            None => 0,
+        };
+        *attempt = if progress >= PROGRESS_SIZE_MIN { 1 } else { *attempt + 1 };
+        let failure = if lost { failure.during("the upload was lost") } else { failure };
+        self.wait(*attempt, failure, lost)?;
+        // What was on its way when the connection broke may have arrived meanwhile.
+        let reached = match reached {
+            Some((location, _)) if broke => self.status(&location),
+            reached => reached,
+        };
+        Ok(reached
+            .map(|(location, reached)| (Session { location, resumed: true, ..*begun }, reached)))
     }
 
     fn wait(&self, attempt: u32, failure: Error, lost: bool) -> Result<()> {
@@ -357,46 +377,56 @@ impl Upload<'_> {
         self.repository.shared.wait_after(attempt, failure)
     }
 
-    fn send_from(
+    fn send_rest(
         &self,
         blob: &Descriptor,
-        location: &Url,
+        session: &Session,
         offset: u64,
-        range: Option<(u64, u64)>,
         attempt: u32,
         open: &OpenAt<'_>,
     ) -> Result<Url> {
         let left = blob.size - offset;
         if left == 0 {
-            return Ok(location.clone());
+            return Ok(session.location.clone());
         }
         let act = self.act(&format!("send blob `{}`", blob.digest));
-        let unread = |source| Error::local(format!("cannot read blob `{}`", blob.digest), source);
-        let body = open(offset).map_err(unread)?;
-        let mut body = Exactly { body, left, digest: &blob.digest };
+        let name = format!("blob `{}`", blob.digest);
+        let unread = |source| Error::local(format!("cannot read {name}"), source);
+        let mut body = Exactly { body: open(offset).map_err(unread)?, left, name: &name };
+        // Placed also at the start of an upload that was begun before: the registry may have bytes
+        // of it that it did not know of when it was asked.
+        let is_placed = session.resumed || offset > 0;
+        let part = Part { offset, size: Some(left), is_placed, attempt, body: &mut body };
+        self.send_part(&act, &session.location, part)
+    }
+
+    /// Sends a part of a blob. Gives where the upload goes on.
+    pub(super) fn send_part(&self, act: &str, location: &Url, part: Part<'_>) -> Result<Url> {
+        let Part { offset, size, is_placed, attempt, body } = part;
         let mut request = Request::new(Method::PATCH, location.clone())
             .header("content-type", "application/octet-stream");
-        if let Some((first, last)) = range {
-            // Also at the start of an upload that was begun before: the registry may have bytes of
-            // it that it did not know of when it was asked.
-            request = request.header("content-range", format!("{first}-{last}"));
+        let end = size.map(|size| offset + size);
+        if let Some(end) = end.filter(|_| is_placed) {
+            request = request.header("content-range", format!("{offset}-{}", end - 1));
         }
         if attempt > 0 {
             // What broke the last attempt may be an answer that was not waited for: let the
             // registry speak first.
             request = request.header("expect", "100-continue");
         }
-        let request = request.body(Body::Reader { reader: &mut body, size: left });
+        let request = request.body(Body::Reader { reader: body, size });
         let shared = &self.repository.shared;
         let response = shared.send_stream(&self.target, &self.scopes, request)?;
         if response.status == 401 {
             // The token ran out on the way. Asking for the state of the upload gets a new one.
-            let error = shared.refusal(response, &self.target.site, &act);
+            let error = shared.refusal(response, &self.target.site, act);
             return Err(Error::network("the token expired").with_source(error));
         }
-        let response = self.expect(response, &act, &[201, 202, 204])?;
-        let reached = response.header("range").and_then(upload_range);
-        if reached.is_some_and(|reached| reached != blob.size && reached != 0) {
+        let response = self.expect(response, act, &[201, 202, 204])?;
+        let reached = response.header("range").and_then(upload_range).filter(|at| *at != 0);
+        if let (Some(reached), Some(end)) = (reached, end)
+            && reached != end
+        {
             let message = format!("`{}` has other bytes of the upload than sent", self.target.site);
             return Err(Error::network(message));
         }
@@ -455,7 +485,7 @@ impl Upload<'_> {
     }
 
     /// Ends an upload. An answer that gets lost does not matter when the blob is there.
-    fn commit(&self, location: &Url, blob: &Descriptor) -> Result<()> {
+    pub(super) fn commit(&self, location: &Url, blob: &Descriptor) -> Result<()> {
         let act = self.act(&format!("finish blob `{}`", blob.digest));
         self.retry(|attempt| {
             if attempt > 0 && self.repository.has_blob(blob)? {
@@ -474,7 +504,7 @@ impl Upload<'_> {
 
     /// Tells the registry to forget an upload. Registries need not know how; what is left over
     /// they clean up themselves, so nothing is made of a failure.
-    fn cancel(&self, location: &Url) {
+    pub(super) fn cancel(&self, location: &Url) {
         let answer = self.send(|| Ok(Request::new(Method::DELETE, location.clone())));
         if let Ok(response) = answer {
             response.drain();
@@ -483,17 +513,16 @@ impl Upload<'_> {
 }
 
 /// Gives exactly the promised bytes, or an error that is this side's and not the connection's.
-struct Exactly<'b> {
-    body: Box<dyn Read + Send + 'b>,
-    left: u64,
-    digest: &'b Digest,
+pub(super) struct Exactly<'b> {
+    pub(super) body: Box<dyn Read + Send + 'b>,
+    pub(super) left: u64,
+    pub(super) name: &'b str,
 }
 
 impl Read for Exactly<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let unread = |source| {
-            io::Error::from(Error::local(format!("cannot read blob `{}`", self.digest), source))
-        };
+        let unread =
+            |source| io::Error::from(Error::local(format!("cannot read {}", self.name), source));
         let room = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
         let count = match buffer.get_mut(..room) {
             Some(space) if room > 0 => self.body.read(space).map_err(unread)?,

@@ -3,8 +3,10 @@
 //! Knows only the two traits below. Nothing is written to disk on the way; what a sink has, or can
 //! get from a neighbour, is not moved.
 
+mod convert;
 mod plan;
 
+use std::collections::BTreeSet;
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -17,6 +19,7 @@ use crate::client::upload::{OpenAt, Pushed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::partial::{PartialStore, complete};
 
+pub use convert::ImageFormat;
 pub use plan::Survey;
 
 /// A repository in a registry, as the place that blobs could be mounted from.
@@ -132,6 +135,25 @@ pub struct CopyOptions {
     pub blobs: usize,
     /// The number of the first piece of work in the events.
     pub first_vertex: u32,
+    /// Blobs that the sink is known to have: nothing is asked or told of them.
+    pub there: BTreeSet<Digest>,
+    /// The format that manifests get; none leaves them as they are.
+    pub format: Option<ImageFormat>,
+}
+
+impl CopyOptions {
+    /// All of an image without what refers to it, and no tags.
+    pub fn new(blobs: usize, first_vertex: u32) -> Self {
+        Self {
+            platform: None,
+            referrers: Referrers::Leave,
+            tags: Vec::new(),
+            blobs,
+            first_vertex,
+            there: BTreeSet::new(),
+            format: None,
+        }
+    }
 }
 
 /// What was done.

@@ -43,6 +43,14 @@ impl Survey {
         sink: Option<&dyn ImageSink>,
         options: &CopyOptions,
     ) -> Result<Self> {
+        if options.format.is_some() && options.referrers == Referrers::Take {
+            let message =
+                "what refers to an image refers to its digest, which another format changes";
+            return Err(Error::new(ErrorKind::Unsupported, message)
+                .with_hint("copy without `--format`, or without `--referrers`"));
+        }
+        // What the sink has of the image is in the old format.
+        let sink = sink.filter(|_| options.format.is_none());
         let mut planner = Planner {
             source,
             sink,
@@ -50,7 +58,7 @@ impl Survey {
             manifests: Vec::new(),
             blobs: Vec::new(),
             found: Vec::new(),
-            seen: HashSet::new(),
+            seen: options.there.iter().cloned().collect(),
         };
         let root =
             source.root().map_err(|error| Error::local("cannot look up the image", error))?;
@@ -60,7 +68,11 @@ impl Survey {
         };
         planner.visit(&root, 0)?;
         let Planner { manifests, blobs, found: referrers, .. } = planner;
-        Ok(Self { root, manifests, blobs, referrers })
+        let survey = Self { root, manifests, blobs, referrers };
+        match options.format {
+            Some(format) => survey.into_format(format),
+            None => Ok(survey),
+        }
     }
 }
 
@@ -187,11 +199,11 @@ fn is_manifest_like(media_type: &MediaType) -> bool {
         || media_type.as_str().ends_with(".manifest.v1+json")
 }
 
-fn is_index(media_type: &MediaType, bytes: &[u8]) -> bool {
+pub(super) fn is_index(media_type: &MediaType, bytes: &[u8]) -> bool {
     media_type.is_index() || (!media_type.is_manifest() && Index::parse(bytes).is_ok())
 }
 
-fn parse_index(descriptor: &Descriptor, bytes: &[u8]) -> Result<Index> {
+pub(super) fn parse_index(descriptor: &Descriptor, bytes: &[u8]) -> Result<Index> {
     Index::parse(bytes).map_err(|source| {
         let message = format!("index `{}` cannot be understood", descriptor.digest);
         Error::protocol(message).with_source(source)

@@ -63,7 +63,11 @@ const MACHINE_WAIT_MAX: Duration = Duration::from_secs(1);
 pub(crate) enum Body<'b> {
     Empty,
     Bytes(&'b [u8]),
-    Reader { reader: &'b mut (dyn Read + 'b), size: u64 },
+    /// Without a size it is sent in chunks, until its end.
+    Reader {
+        reader: &'b mut (dyn Read + 'b),
+        size: Option<u64>,
+    },
 }
 
 /// Whether the answer may take as long as a commit.
@@ -380,7 +384,9 @@ impl Http {
         let takes_body = matches!(*method, Method::POST | Method::PUT | Method::PATCH);
         let body = match body {
             Body::Reader { reader, size } => {
-                builder = builder.header("content-length", size.to_string());
+                if let Some(size) = size {
+                    builder = builder.header("content-length", size.to_string());
+                }
                 SendBody::from_reader(reader)
             }
             Body::Bytes(bytes) => {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use conex_oci::{Compression, Descriptor, Digest, MediaType};
@@ -133,9 +133,19 @@ impl Answer {
 
 type Handler = dyn Fn(&Asked) -> Answer + Send + Sync;
 
+/// What happens to bodies that come in chunks.
+#[derive(Debug, Default)]
+pub(crate) struct Chunks {
+    /// Bytes that came.
+    pub(crate) received: AtomicUsize,
+    /// The next such body is cut off after so many bytes; 0 for none.
+    pub(crate) cut_at: AtomicUsize,
+}
+
 /// A server that answers by a function and remembers what it was asked.
 pub(crate) struct Fake {
     pub(crate) address: SocketAddr,
+    pub(crate) chunks: Arc<Chunks>,
     asked: Arc<Mutex<Vec<Asked>>>,
     stop: Arc<AtomicBool>,
 }
@@ -154,17 +164,19 @@ impl Fake {
         let asked = Arc::new(Mutex::new(Vec::new()));
         let stop = Arc::new(AtomicBool::new(false));
         let handler: Arc<Handler> = Arc::new(handler);
-        let (log, ended) = (Arc::clone(&asked), Arc::clone(&stop));
+        let chunks = Arc::new(Chunks::default());
+        let (log, ended, gate) = (Arc::clone(&asked), Arc::clone(&stop), Arc::clone(&chunks));
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 if ended.load(Ordering::Relaxed) {
                     return;
                 }
                 let (handler, log) = (Arc::clone(&handler), Arc::clone(&log));
-                std::thread::spawn(move || serve(&stream, handler.as_ref(), &log));
+                let gate = Arc::clone(&gate);
+                std::thread::spawn(move || serve(&stream, handler.as_ref(), &log, &gate));
             }
         });
-        Self { address, asked, stop }
+        Self { address, chunks, asked, stop }
     }
 
     /// `127.0.0.1:PORT`.
@@ -195,9 +207,18 @@ impl Drop for Fake {
     }
 }
 
-fn serve(stream: &TcpStream, handler: &Handler, log: &Mutex<Vec<Asked>>) {
+fn serve(stream: &TcpStream, handler: &Handler, log: &Mutex<Vec<Asked>>, chunks: &Chunks) {
     let mut reader = BufReader::new(stream);
-    while let Some(asked) = request(&mut reader) {
+    while let Some(mut asked) = request(&mut reader) {
+        if asked.header("transfer-encoding") == Some("chunked") {
+            let Some(whole) = chunked(&mut reader, &mut asked.body, chunks) else { return };
+            if !whole {
+                // What came before the connection broke is kept; nobody hears the answer.
+                log.lock().unwrap().push(asked.clone());
+                handler(&asked);
+                return;
+            }
+        }
         log.lock().unwrap().push(asked.clone());
         let answer = handler(&asked);
         if respond(stream, &asked, &answer).is_none() {
@@ -234,6 +255,32 @@ pub(crate) fn request(reader: &mut BufReader<&TcpStream>) -> Option<Asked> {
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
     Some(Asked { method, target, headers, body })
+}
+
+/// Reads a body that comes in chunks. False when it is cut off.
+fn chunked(
+    reader: &mut BufReader<&TcpStream>,
+    body: &mut Vec<u8>,
+    chunks: &Chunks,
+) -> Option<bool> {
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).ok()?;
+        let size = usize::from_str_radix(line.trim(), 16).ok()?;
+        let begin = body.len();
+        body.resize(begin + size, 0);
+        reader.read_exact(&mut body[begin..]).ok()?;
+        chunks.received.fetch_add(size, Ordering::SeqCst);
+        reader.read_line(&mut line).ok()?;
+        if size == 0 {
+            return Some(true);
+        }
+        let cut_at = chunks.cut_at.load(Ordering::SeqCst);
+        if cut_at > 0 && body.len() >= cut_at {
+            chunks.cut_at.store(0, Ordering::SeqCst);
+            return Some(false);
+        }
+    }
 }
 
 fn respond(mut stream: &TcpStream, asked: &Asked, answer: &Answer) -> Option<()> {

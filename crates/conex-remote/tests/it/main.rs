@@ -6,6 +6,7 @@ mod clouds;
 mod docker_registry;
 mod fake;
 mod faults;
+mod growing;
 mod memory;
 mod proxy;
 mod support;

@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use conex_oci::{BlobSink, BlobSource, Compression, Descriptor, Digest, Manifest, MediaType};
 use conex_remote::{
-    Client, ClientOptions, Clock, CopyOptions, ImageSink, ImageSource, Referrers, SystemClock,
-    Timeouts, Transfers,
+    Client, ClientOptions, Clock, CopyOptions, ImageSink, ImageSource, SystemClock, Timeouts,
+    Transfers,
 };
 
 /// A clock whose waits take no time but are remembered, and which can be set forward.
@@ -164,13 +164,7 @@ impl ImageSink for MemoryImage {
 }
 
 pub(crate) fn copy_options(tag: &str) -> CopyOptions {
-    CopyOptions {
-        platform: None,
-        referrers: Referrers::Leave,
-        tags: vec![tag.to_owned()],
-        blobs: 3,
-        first_vertex: 0,
-    }
+    CopyOptions { tags: vec![tag.to_owned()], ..CopyOptions::new(3, 0) }
 }
 
 /// Says aloud that a test cannot run here; in CI, where everything needed is installed, fails.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use conex_remote::{CopyOptions, Referrers};
+use conex_remote::{CopyOptions, ImageFormat, Referrers};
 
 use crate::error::{CliError, Doing as _, Result};
 use crate::registry::Access;
@@ -16,11 +16,13 @@ use crate::transfer::{Place, Sides, parse_place, vertex_of};
 /// `docker-archive:FILE[:NAME]`). From registry to registry nothing touches the disk; what the
 /// destination has, or can mount from a neighbour, is not sent.
 ///
-/// Manifests, configs and layers stay as they are, byte for byte, so digests never change. An
-/// image of several platforms is copied whole unless `--platform` picks one.
+/// Manifests, configs and layers stay as they are, byte for byte, so digests never change, unless
+/// `--format` asks for another form of manifests. An image of several platforms is copied whole
+/// unless `--platform` picks one.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  conex copy alpine:3 registry.example.com/mirror/alpine:3\n  \
     conex copy --all-tags --referrers ghcr.io/acme/app localhost:5000/app\n  \
+    conex copy --format docker alpine:3 registry.example.com/old/alpine:3\n  \
     conex copy --platform linux/arm64 docker://ghcr.io/acme/app:1 oci-archive:app.tar\n  \
     conex copy store:app:1 oci:layout:1")]
 pub struct Args {
@@ -48,8 +50,13 @@ pub struct Args {
     #[arg(long)]
     referrers: bool,
 
-    /// Fail rather than change a digest, which never happens anyway (a word of skopeo)
-    #[arg(long)]
+    /// Write manifests as OCI or as Docker (version 2, schema 2) has them; config, layers and the
+    /// image's ID stay, the digest changes
+    #[arg(short, long, value_enum, value_name = "FORMAT", conflicts_with = "referrers")]
+    format: Option<Format>,
+
+    /// Fail rather than change a digest, which happens with `--format` only (a word of skopeo)
+    #[arg(long, conflicts_with = "format")]
     preserve_digests: bool,
 
     /// Write the digest of what was copied to a file; with `--all-tags`, a line each
@@ -66,6 +73,25 @@ pub struct Args {
 
     #[command(flatten)]
     access: AccessArgs,
+}
+
+/// How manifests are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// OCI image specification
+    Oci,
+    /// Docker, version 2, schema 2
+    #[value(alias = "v2s2")]
+    Docker,
+}
+
+impl From<Format> for ImageFormat {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Oci => Self::Oci,
+            Format::Docker => Self::Docker,
+        }
+    }
 }
 
 /// How the two registries are reached.
@@ -155,9 +181,8 @@ pub fn run(session: &Session, args: Args) -> Result<()> {
             let options = CopyOptions {
                 platform: platform.clone(),
                 referrers: if args.referrers { Referrers::Take } else { Referrers::Leave },
-                tags: Vec::new(),
-                blobs: conex_remote::Transfers::default().blobs,
-                first_vertex: vertex_of(at),
+                format: args.format.map(Into::into),
+                ..CopyOptions::new(conex_remote::Transfers::default().blobs, vertex_of(at))
             };
             let copied = crate::transfer::copy(&sides, from, to, &options, &progress)
                 .map_err(|error| error.during(format!("cannot copy `{from}` to `{to}`")))?;

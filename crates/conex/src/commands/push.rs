@@ -1,12 +1,12 @@
 //! `conex push`.
 
 use conex_oci::{Compression, Reference};
-use conex_remote::Referrers;
+use conex_remote::{CopyOptions, Referrers};
 
 use crate::error::{CliError, Doing as _, Result};
 use crate::registry::Access;
 use crate::session::Session;
-use crate::transfer::{Keep, PushOptions, Shipment, Shipping, push_with};
+use crate::transfer::{Keep, PULL_VERTEX, Shipping, push};
 
 /// Push an image from the store to a registry
 #[derive(Debug, clap::Args)]
@@ -33,6 +33,11 @@ pub struct Args {
     /// Compress all layers anew, also those that were pulled
     #[arg(long)]
     force_compression: bool,
+
+    /// Write manifests as OCI or as Docker has them; none leaves what was pulled as it is and
+    /// writes OCI for what was built
+    #[arg(short, long, value_enum, value_name = "FORMAT", conflicts_with = "referrers")]
+    format: Option<super::copy::Format>,
 
     /// Push all tags of the repository that are in the store
     #[arg(short, long, conflicts_with = "destination")]
@@ -82,9 +87,12 @@ pub fn run(session: &Session, args: Args) -> Result<()> {
         platform: args.platform.as_deref().map(str::parse).transpose()?,
         ..Shipping::usual()
     };
-    let options =
-        PushOptions { referrers: if args.referrers { Referrers::Take } else { Referrers::Leave } };
     let client = crate::registry::client_with(session, &Access::verified(args.tls_verify))?;
+    let options = CopyOptions {
+        referrers: if args.referrers { Referrers::Take } else { Referrers::Leave },
+        format: args.format.map(Into::into),
+        ..CopyOptions::new(client.options().transfers.blobs, PULL_VERTEX)
+    };
     let mut digests = String::new();
     for (image, reference) in pairs(session, &args)? {
         let record = session.store()?.resolve(&image)?;
@@ -92,8 +100,7 @@ pub fn run(session: &Session, args: Args) -> Result<()> {
         let title = format!("Pushing {}", reference.familiar());
         let progress = crate::progress::of_transfer(session, args.quiet, title);
         let shipping = Shipping { reporter: &progress, ..shipping.clone() };
-        let pushed = Shipment::of(&lease, &record.id, &shipping)
-            .and_then(|shipment| push_with(&client, &shipment, &reference, &options, &progress));
+        let pushed = push(&client, &lease, &record.id, &reference, &shipping, &options);
         progress.finish()?;
         let digest = pushed?.root.digest;
         session.store()?.put_repo_digest(&reference.with_digest(digest.clone()), &record.id)?;

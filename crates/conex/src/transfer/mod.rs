@@ -10,14 +10,15 @@ mod place;
 mod pull;
 mod ship;
 mod sink;
+mod spool;
+mod stream;
 mod unpack;
 
 use std::path::Path;
 
 use conex_layer::{Form, Hashing, Stack, WriteOptions};
-use conex_oci::Reference;
-use conex_remote::{Client, CopyOptions, Referrers, Verify};
-use conex_report::Reporter;
+use conex_oci::{Digest, Reference};
+use conex_remote::{Client, Copied, CopyOptions};
 use conex_store::Lease;
 use conex_sys::dir::Dir;
 
@@ -88,40 +89,26 @@ pub fn copy_rootfs(
     Ok(())
 }
 
-/// How an image is sent.
-#[derive(Debug, Clone)]
-pub struct PushOptions {
-    /// What refers to it.
-    pub referrers: Referrers,
-}
-
-/// Sends an image of the store to a registry under a name.
+/// Sends an image of the store to a registry under a name. Layers that have no shipped form yet
+/// are packed on the way.
 pub fn push(
-    session: &Session,
-    shipment: &Shipment<'_>,
-    reference: &Reference,
-    verify: Verify,
-    reporter: &dyn Reporter,
-) -> Result<conex_remote::Copied> {
-    let client = crate::registry::client(session, verify)?;
-    let options = PushOptions { referrers: Referrers::Leave };
-    push_with(&client, shipment, reference, &options, reporter)
-}
-
-/// The same, with a say in how.
-pub fn push_with(
     client: &Client,
-    shipment: &Shipment<'_>,
+    lease: &Lease,
+    image: &Digest,
     reference: &Reference,
-    options: &PushOptions,
-    reporter: &dyn Reporter,
-) -> Result<conex_remote::Copied> {
+    shipping: &Shipping<'_>,
+    options: &CopyOptions,
+) -> Result<Copied> {
+    let repository = client.repository(reference);
+    let packed = stream::send_unpacked(&repository, lease, image, shipping, options.blobs)?;
+    let there = packed.values().map(|blob| blob.digest.clone()).collect();
+    let shipment = Shipment::with(lease, image, shipping, packed)?;
     let options = CopyOptions {
         platform: None,
-        referrers: options.referrers,
+        // What is meant was chosen already.
         tags: vec![reference.tag().unwrap_or(conex_oci::DEFAULT_TAG).to_owned()],
-        blobs: client.options().transfers.blobs,
-        first_vertex: PULL_VERTEX,
+        there,
+        ..options.clone()
     };
-    Ok(conex_remote::copy(shipment, &client.repository(reference), &options, reporter)?)
+    Ok(conex_remote::copy(&shipment, &repository, &options, shipping.reporter)?)
 }

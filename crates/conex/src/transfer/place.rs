@@ -11,12 +11,12 @@ use conex_remote::{
     Client, Copied, CopyOptions, ImageSink, ImageSource, Origin, Survey, copy as copy_image,
 };
 use conex_report::{Event, Outcome, Reporter, VertexId};
-use conex_store::{Expected, Lease};
+use conex_store::{Expected, ImageRecord, Lease};
 use conex_sys::root::{Links, RootDir};
 
 use super::archive::{fitting, read_document};
 use super::artifacts::subject_of;
-use super::{PULL_VERTEX, Shipment, Shipping, StoreSink, open_layout};
+use super::{PULL_VERTEX, Shipment, Shipping, StoreSink, open_layout, push};
 use crate::error::{CliError, Doing as _, Result};
 use crate::registry::Access;
 use crate::session::Session;
@@ -152,6 +152,13 @@ impl<'s> Sides<'s> {
         self.lease.as_ref().ok_or_else(|| CliError::new("the store was not opened for this place"))
     }
 
+    /// An image of the store, which stays while it is copied.
+    fn held(&self, name: &str) -> Result<ImageRecord> {
+        let record = self.session.store()?.resolve(name)?;
+        self.lease()?.hold_image(&record.id)?;
+        Ok(record)
+    }
+
     fn client<'c>(&'c self, side: &'c Option<Client>) -> Result<&'c Client> {
         side.as_ref().ok_or_else(|| CliError::new("no client was made for this registry"))
     }
@@ -200,11 +207,9 @@ impl<'s> Sides<'s> {
                 Ok(Box::new(self.client(&self.from)?.repository(reference)))
             }
             Place::Store(name) => {
-                let lease = self.lease()?;
-                let record = self.session.store()?.resolve(name)?;
-                lease.hold_image(&record.id)?;
+                let record = self.held(name)?;
                 let shipping = Shipping { reporter, ..Shipping::usual() };
-                Ok(Box::new(Shipment::of(lease, &record.id, &shipping)?))
+                Ok(Box::new(Shipment::of(self.lease()?, &record.id, &shipping)?))
             }
             Place::Layout(folder, tag) => {
                 let layout = open_layout(folder)?;
@@ -236,6 +241,15 @@ pub fn copy(
     options: &CopyOptions,
     reporter: &dyn Reporter,
 ) -> Result<Copied> {
+    if let (Place::Store(name), Place::Registry(reference)) = (from, to)
+        && (reference.tag().is_some() || reference.digest().is_none())
+    {
+        let record = sides.held(name)?;
+        let platform = options.platform.clone();
+        let shipping = Shipping { reporter, platform, ..Shipping::usual() };
+        let (client, lease) = (sides.client(&sides.to)?, sides.lease()?);
+        return push(client, lease, &record.id, reference, &shipping, options);
+    }
     let source = sides.source(from, reporter)?;
     let source = source.as_ref();
     match to {

@@ -72,9 +72,7 @@ pub fn pull_with(
     let copying = CopyOptions {
         platform: options.platform.clone(),
         referrers: options.referrers,
-        tags: Vec::new(),
-        blobs: client.options().transfers.blobs,
-        first_vertex: PULL_VERTEX,
+        ..CopyOptions::new(client.options().transfers.blobs, PULL_VERTEX)
     };
     let survey = Survey::of(&repository, Some(&sink), &copying)?;
     refuse_artifact(reference, &survey)?;

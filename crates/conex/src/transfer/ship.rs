@@ -15,10 +15,12 @@ use conex_oci::{
 };
 use conex_remote::ImageSource;
 use conex_report::{Event, Outcome, Reporter, Unit, VertexId};
-use conex_store::{Durability, ImageKind, ImageLayer, Lease, Snapshot};
+use conex_store::{Durability, ImageKind, ImageLayer, ImageRecord, Lease, Snapshot};
 use conex_sys::dir::Dir;
 
 use super::artifacts::Artifacts;
+use super::spool::Spool;
+use super::stream::Packed;
 use crate::error::{CliError, Result};
 
 /// Whether the shipped form of a layer stays in the store.
@@ -73,6 +75,13 @@ impl Shipping<'_> {
     }
 }
 
+impl Shipping<'_> {
+    /// Whether an image leaves under the manifest that it came with.
+    fn keeps_originals(&self) -> bool {
+        !self.force && self.annotations.is_empty()
+    }
+}
+
 /// An image ready to leave.
 pub struct Shipment<'l> {
     lease: &'l Lease,
@@ -80,32 +89,72 @@ pub struct Shipment<'l> {
     manifests: BTreeMap<Digest, Vec<u8>>,
     /// Layers that leave uncompressed: their tar is made while it is read.
     plain: BTreeMap<Digest, Snapshot>,
+    packed: Packed,
 }
 
 impl<'l> Shipment<'l> {
     /// Makes an image or index of the store ready.
     pub fn of(lease: &'l Lease, image: &Digest, shipping: &Shipping<'_>) -> Result<Self> {
-        let store = lease.store();
-        let record = store
-            .image(image)?
-            .ok_or_else(|| CliError::new(format!("the image `{image}` is not in the store")))?;
-        let mut shipment = Self {
-            lease,
-            root: Descriptor::new(MediaType::Empty, image.clone(), 0),
-            manifests: BTreeMap::new(),
-            plain: BTreeMap::new(),
-        };
-        let chosen = match &shipping.platform {
-            Some(platform) => store
-                .image_for(&record, platform)?
-                .ok_or_else(|| CliError::new(format!("the image has no platform `{platform}`")))?,
-            None => record,
-        };
+        Self::with(lease, image, shipping, Packed::new())
+    }
+
+    /// The same, where some layers are packed already.
+    pub fn with(
+        lease: &'l Lease,
+        image: &Digest,
+        shipping: &Shipping<'_>,
+        packed: Packed,
+    ) -> Result<Self> {
+        let mut shipment = Self::empty(lease, image, packed);
+        let chosen = chosen(lease, image, shipping)?;
         shipment.root = match chosen.kind {
             ImageKind::Image => shipment.image(&chosen.id, shipping)?,
             ImageKind::Index => shipment.index(&chosen.id, shipping)?,
         };
         Ok(shipment)
+    }
+
+    fn empty(lease: &'l Lease, image: &Digest, packed: Packed) -> Self {
+        Self {
+            lease,
+            root: Descriptor::new(MediaType::Empty, image.clone(), 0),
+            manifests: BTreeMap::new(),
+            plain: BTreeMap::new(),
+            packed,
+        }
+    }
+
+    /// The layers that have to be packed before an image or index of the store is ready.
+    pub fn unpacked(
+        lease: &'l Lease,
+        image: &Digest,
+        shipping: &Shipping<'_>,
+    ) -> Result<Vec<Snapshot>> {
+        let chosen = chosen(lease, image, shipping)?;
+        let images = match chosen.kind {
+            ImageKind::Image => vec![chosen.id],
+            ImageKind::Index => {
+                let entries = lease.store().index_entries(&chosen.id)?;
+                entries.into_iter().filter_map(|entry| entry.image).collect()
+            }
+        };
+        let mut found: Vec<Snapshot> = Vec::new();
+        for image in images {
+            let mut shipment = Self::empty(lease, &image, Packed::new());
+            if shipping.keeps_originals() && shipment.original(&image)?.is_some() {
+                continue;
+            }
+            for layer in lease.store().layers(&image)? {
+                let Some(snapshot) = &layer.snapshot else { continue };
+                if !is_plain(&layer, shipping)
+                    && found.iter().all(|known| known.diff_id() != snapshot.diff_id())
+                    && shipped_form(lease, &layer, shipping)?.is_none()
+                {
+                    found.push(snapshot.clone());
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// The manifest or index that is the image.
@@ -115,8 +164,7 @@ impl<'l> Shipment<'l> {
 
     fn image(&mut self, id: &Digest, shipping: &Shipping<'_>) -> Result<Descriptor> {
         let store = self.lease.store();
-        if !shipping.force
-            && shipping.annotations.is_empty()
+        if shipping.keeps_originals()
             && let Some(original) = self.original(id)?
         {
             return Ok(original);
@@ -133,8 +181,10 @@ impl<'l> Shipment<'l> {
     }
 
     fn layer(&mut self, layer: &ImageLayer, shipping: &Shipping<'_>) -> Result<Descriptor> {
-        if shipping.compression == Compression::None
-            && (layer.blobs.is_empty() || shipping.force)
+        if let Some(packed) = self.packed.get(&layer.diff_id) {
+            return Ok(packed.clone());
+        }
+        if is_plain(layer, shipping)
             && let Some(snapshot) = &layer.snapshot
         {
             let digest = layer.diff_id.digest().clone();
@@ -273,12 +323,40 @@ impl ImageSource for Shipment<'_> {
     }
 }
 
+/// What of an image leaves: itself, or what it has for a platform.
+fn chosen(lease: &Lease, image: &Digest, shipping: &Shipping<'_>) -> Result<ImageRecord> {
+    let store = lease.store();
+    let record = store
+        .image(image)?
+        .ok_or_else(|| CliError::new(format!("the image `{image}` is not in the store")))?;
+    let Some(platform) = &shipping.platform else { return Ok(record) };
+    store
+        .image_for(&record, platform)?
+        .ok_or_else(|| CliError::new(format!("the image has no platform `{platform}`")))
+}
+
+/// Whether a layer leaves as the tar that it is.
+fn is_plain(layer: &ImageLayer, shipping: &Shipping<'_>) -> bool {
+    shipping.compression == Compression::None && (layer.blobs.is_empty() || shipping.force)
+}
+
 /// The shipped form of a layer: one that is there, or made now.
-pub fn ship_layer(
+fn ship_layer(lease: &Lease, layer: &ImageLayer, shipping: &Shipping<'_>) -> Result<Descriptor> {
+    if let Some(known) = shipped_form(lease, layer, shipping)? {
+        return Ok(known);
+    }
+    let snapshot = layer.snapshot.as_ref().ok_or_else(|| {
+        CliError::new(format!("the layer `{}` is not in the store", layer.diff_id))
+    })?;
+    pack(lease, snapshot, shipping)
+}
+
+/// A shipped form of a layer that is there.
+fn shipped_form(
     lease: &Lease,
     layer: &ImageLayer,
     shipping: &Shipping<'_>,
-) -> Result<Descriptor> {
+) -> Result<Option<Descriptor>> {
     let fits = |blob: &&Descriptor| {
         let compression = blob.media_type.layer_compression();
         !shipping.force || compression == Some(shipping.compression)
@@ -288,17 +366,24 @@ pub fn ship_layer(
             // Docker's media types mean the same bytes.
             let compression = blob.media_type.layer_compression().unwrap_or(Compression::Gzip);
             let media_type = MediaType::OciLayer(compression);
-            return Ok(Descriptor::new(media_type, blob.digest.clone(), blob.size));
+            return Ok(Some(Descriptor::new(media_type, blob.digest.clone(), blob.size)));
         }
     }
-    let snapshot = layer.snapshot.as_ref().ok_or_else(|| {
-        CliError::new(format!("the layer `{}` is not in the store", layer.diff_id))
-    })?;
-    pack(lease, snapshot, shipping)
+    Ok(None)
 }
 
 /// Makes the tar of a snapshot, compressed.
 pub fn pack(lease: &Lease, snapshot: &Snapshot, shipping: &Shipping<'_>) -> Result<Descriptor> {
+    pack_into(lease, snapshot, shipping, &Spool::default())
+}
+
+/// The same, for somebody who follows what is written.
+pub fn pack_into(
+    lease: &Lease,
+    snapshot: &Snapshot,
+    shipping: &Shipping<'_>,
+    spool: &Spool,
+) -> Result<Descriptor> {
     let act = || format!("cannot pack the layer `{}`", snapshot.diff_id());
     let failed = |error: io::Error| CliError::because(act(), error);
     let packing = Packing::begin(shipping.reporter, snapshot);
@@ -308,10 +393,11 @@ pub fn pack(lease: &Lease, snapshot: &Snapshot, shipping: &Shipping<'_>) -> Resu
         thread_count: shipping.threads,
         hash: Hashing::DiffId,
     };
-    let mut encoder = Encoder::new(lease.blob_writer()?, &encoder).map_err(failed)?;
+    let spooling = spool.follow(lease.blob_writer()?).map_err(failed)?;
+    let mut encoder = Encoder::new(spooling, &encoder).map_err(failed)?;
     let mut watched = Watched { out: &mut encoder, packing: &packing, count: 0, shown: 0 };
     write_tar(snapshot, &mut watched, shipping.cancelled)?;
-    let (writer, encoded) = encoder.finish().map_err(failed)?;
+    let (spooling, encoded) = encoder.finish().map_err(failed)?;
     packing.end();
     if encoded.diff_id.as_ref() != Some(snapshot.diff_id()) {
         let message =
@@ -319,7 +405,7 @@ pub fn pack(lease: &Lease, snapshot: &Snapshot, shipping: &Shipping<'_>) -> Resu
         return Err(CliError::new(message).with_hint("`conex system check` says what changed"));
     }
     let media_type = MediaType::OciLayer(shipping.compression);
-    let (digest, size) = writer.commit(None, Durability::Lazy)?;
+    let (digest, size) = spooling.into_writer().commit(None, Durability::Lazy)?;
     let blob = Descriptor::new(media_type, digest, size);
     if shipping.keep == Keep::Blobs {
         lease.put_layer_blob(snapshot.diff_id(), &blob)?;

@@ -88,3 +88,36 @@ fn a_registry_that_is_not_there_is_named_at_once() {
     // Six attempts with growing waits would take a quarter of a minute.
     assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
 }
+
+#[test]
+fn a_layer_that_was_built_is_sent_while_it_is_packed() {
+    let Some(sandbox) = Sandbox::with_base() else { return };
+    let (fake, content) = crate::registry_fake::registry_with(|_, _| None);
+    let name = format!("{}/app:1", fake.host());
+    // On a machine that is very busy, all of it can be packed before the first byte is sent.
+    let was_streamed = (0..5).any(|attempt| {
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64 + attempt;
+        let mut bytes = Vec::with_capacity(24 << 20);
+        while bytes.len() < 24 << 20 {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            bytes.extend_from_slice(&state.to_le_bytes());
+        }
+        sandbox.write("context/big", &bytes);
+        sandbox.built("FROM base\nCOPY big /big\n", &["-t", "big"]);
+        sandbox.ok(&["push", "big", &name]);
+        let asked = fake.asked();
+        asked.iter().any(|asked| asked.header("transfer-encoding") == Some("chunked"))
+    });
+    assert!(was_streamed, "its size was known each time before it was sent");
+    let elsewhere = Sandbox::new();
+    elsewhere.ok(&["pull", &name]);
+    assert_eq!(elsewhere.id(&name), sandbox.id("big"));
+    // What was packed on the way is kept: the registry is asked before anything is sent again.
+    let before = fake.asked().len();
+    content.lock().unwrap().manifests.clear();
+    sandbox.ok(&["push", "big", &name]);
+    let again = fake.asked().split_off(before);
+    assert!(again.iter().all(|asked| asked.method != "PATCH"), "{again:?}");
+}

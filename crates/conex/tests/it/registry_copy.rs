@@ -210,3 +210,135 @@ fn what_refers_to_an_image_goes_along_everywhere() {
     let error = elsewhere.fails(1, &["pull", &alone]);
     assert!(error.contains("is no container image, but `application/spdx+json`"), "{error}");
 }
+
+#[test]
+fn what_referred_to_an_image_goes_after_it() {
+    let Some((sandbox, registry, digest)) = scene() else { return };
+    sandbox.ok(&["copy", &registry.name("app:1"), "oci:layout:1"]);
+    attach(&sandbox, "layout", &digest);
+    let signed = registry.name("signed:1");
+    sandbox.ok(&["copy", "--referrers", "oci:layout:1", &signed]);
+    let elsewhere = Sandbox::new();
+    elsewhere.ok(&["pull", "--referrers", &signed]);
+    let mut folders = elsewhere.at("store/aux").read_dir().unwrap().map(|entry| entry.unwrap());
+    let is_it = |name: std::ffi::OsString| name.to_string_lossy().starts_with("artifacts");
+    let folder = folders.find(|entry| is_it(entry.file_name())).unwrap();
+    let folder = folder.path().join("blobs/sha256");
+    let count = || folder.read_dir().unwrap().count();
+    let kept = count();
+    assert!(kept >= 2, "a manifest and what it names");
+    // As if it had come long ago.
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(7200);
+    for entry in folder.read_dir().unwrap() {
+        let file = fs::File::options().append(true).open(entry.unwrap().path()).unwrap();
+        file.set_modified(long_ago).unwrap();
+    }
+    elsewhere.ok(&["system", "prune", "-f"]);
+    assert_eq!(count(), kept, "the image is there");
+    elsewhere.ok(&["push", "--referrers", &signed, &registry.name("again:1")]);
+    elsewhere.ok(&["rmi", &signed]);
+    let said = elsewhere.ok(&["image", "prune", "-f"]);
+    assert_eq!(count(), 0, "{said}");
+    assert!(!said.contains("space: 0B"), "{said}");
+    elsewhere.ok(&["pull", "--referrers", &signed]);
+    elsewhere.ok(&["rmi", &signed]);
+    elsewhere.ok(&["system", "prune", "-f"]);
+    assert_eq!(count(), kept, "what came just now may belong to something that still comes");
+}
+
+fn json(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).unwrap()
+}
+
+/// Media types in a manifest, and what of it must not change.
+fn kinds(manifest: &serde_json::Value) -> (Vec<String>, Vec<serde_json::Value>) {
+    let layers = manifest["layers"].as_array().unwrap();
+    let parts: Vec<&serde_json::Value> =
+        std::iter::once(&manifest["config"]).chain(layers).collect();
+    let kind = |value: &serde_json::Value| {
+        let text = value["mediaType"].as_str().unwrap();
+        text.strip_prefix("application/vnd.").unwrap().to_owned()
+    };
+    let kinds = std::iter::once(kind(manifest)).chain(parts.iter().map(|part| kind(part)));
+    (kinds.collect(), parts.iter().map(|part| part["digest"].clone()).collect())
+}
+
+/// Docker's kinds of a manifest, its config and its layers.
+const DOCKER: [&str; 3] = [
+    "docker.distribution.manifest.v2+json",
+    "docker.container.image.v1+json",
+    "docker.image.rootfs.diff.tar.gzip",
+];
+
+#[test]
+fn an_image_changes_its_format_and_comes_back_the_same() {
+    let Some((sandbox, registry, digest)) = scene() else { return };
+    let name = |tag: &str| registry.name(&format!("app:{tag}"));
+    let raw = |tag: &str| sandbox.ok(&["manifest", "inspect", "--raw", &name(tag)]);
+    sandbox.ok(&["copy", "--format", "docker", &name("1"), &name("docker")]);
+    sandbox.ok(&["copy", "--format", "v2s2", &name("docker"), &name("same")]);
+    assert_eq!(raw("docker"), raw("same"), "what is in the format stays as it is");
+    sandbox.ok(&["copy", "-f", "oci", &name("docker"), &name("back")]);
+    assert_eq!(sandbox.ok(&["digest", &name("back")]).trim(), digest);
+    let (kinds_before, parts_before) = kinds(&json(&raw("1")));
+    assert!(kinds_before.iter().all(|kind| kind.starts_with("oci.")), "{kinds_before:?}");
+    let (kinds_after, parts_after) = kinds(&json(&raw("docker")));
+    assert_eq!(kinds_after[..3], DOCKER);
+    assert!(kinds_after[3..].iter().all(|kind| kind == DOCKER[2]), "{kinds_after:?}");
+    assert_eq!(parts_after, parts_before, "config and layers are the same bytes");
+    // Straight from the store, too, and through the store.
+    sandbox.ok(&["push", "--format", "docker", "app", &name("pushed")]);
+    assert_eq!(raw("pushed"), raw("docker"));
+    sandbox.ok(&["copy", "--format", "docker", "store:app", &name("copied")]);
+    assert_eq!(raw("copied"), raw("docker"));
+    let elsewhere = Sandbox::new();
+    elsewhere.ok(&["pull", &name("docker")]);
+    assert_eq!(elsewhere.id(&name("docker")), sandbox.id("app"), "the image's ID stays");
+    assert_eq!(elsewhere.ok(&["run", "--rm", &name("docker")]), "hello\n");
+    // What cannot be said in Docker's format is named.
+    sandbox.ok(&["push", "--compression", "zstd", "--force-compression", "app", &name("zstd")]);
+    let error = sandbox.fails(1, &["copy", "--format", "docker", &name("zstd"), &name("x")]);
+    assert!(error.contains("zstd, which Docker's image format does not have"), "{error}");
+    let error = sandbox.fails(2, &["copy", "-f", "oci", "--referrers", &name("1"), &name("x")]);
+    assert!(error.contains("--referrers"), "{error}");
+}
+
+#[test]
+fn skopeo_agrees_about_formats() {
+    let Some((sandbox, registry, _)) = scene() else { return };
+    if program("skopeo").is_none() {
+        return missing("skopeo");
+    }
+    let skopeo = |format: &str, from: &str, to: &str| {
+        let (from, to) = (format!("docker://{from}"), format!("docker://{to}"));
+        let mut command = Command::new("skopeo");
+        command.current_dir(sandbox.path()).env("HOME", sandbox.path());
+        command.args(["copy", "--all", "--src-tls-verify=false", "--dest-tls-verify=false"]);
+        let output = command.args(["--format", format, &from, &to]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    };
+    let name = |tag: &str| registry.name(&format!("app:{tag}"));
+    let raw = |tag: &str| json(&sandbox.ok(&["manifest", "inspect", "--raw", &name(tag)]));
+    sandbox.ok(&["copy", "--format", "docker", &name("1"), &name("ours")]);
+    skopeo("v2s2", &name("1"), &name("theirs"));
+    assert_eq!(raw("ours"), raw("theirs"), "the same document, field by field");
+    // It takes ours for what it is.
+    skopeo("v2s2", &name("ours"), &name("taken"));
+    assert_eq!(sandbox.ok(&["digest", &name("taken")]), sandbox.ok(&["digest", &name("ours")]));
+    // Several platforms.
+    sandbox.write("context/Dockerfile", "FROM scratch\nCOPY a /a\n");
+    let (context, multi) = (sandbox.text("context"), name("multi"));
+    let build = ["build", "--platform", "linux/amd64,linux/arm64", "-t", &multi, &context];
+    sandbox.ok(&build);
+    sandbox.ok(&["push", &multi]);
+    sandbox.ok(&["copy", "--format", "docker", &multi, &name("list")]);
+    let list = raw("list");
+    assert_eq!(list["mediaType"], "application/vnd.docker.distribution.manifest.list.v2+json");
+    assert_eq!(list["manifests"].as_array().unwrap().len(), 2);
+    assert_eq!(list["manifests"][1]["platform"]["architecture"], "arm64");
+    skopeo("v2s2", &name("list"), &name("list-taken"));
+    let digest = |tag: &str| sandbox.ok(&["digest", &name(tag)]);
+    assert_eq!(digest("list-taken"), digest("list"));
+    sandbox.ok(&["copy", "--format", "oci", &name("list"), &name("list-back")]);
+    assert_eq!(digest("list-back"), digest("multi"));
+}

@@ -9,7 +9,7 @@ use conex_layer::{ArchiveForm, Layout};
 use conex_oci::{
     BlobSink as _, BlobSource, Compression, Descriptor, Digest, Manifest, MediaType, Reference,
 };
-use conex_remote::{ImageSource, Verify};
+use conex_remote::{CopyOptions, ImageSource, Verify};
 use conex_report::{Event, Reporter};
 use conex_store::Lease;
 use conex_sys::dir::Dir;
@@ -370,38 +370,45 @@ impl Exporter<'_> {
         transfer::copy_rootfs(self.session, snapshot.as_ref(), dir, self.options.form)
     }
 
-    fn saved(&self, packing: &Packing, keep: Keep) -> Result<Saved<'_>> {
-        let id = self.kept.as_ref().ok_or_else(|| CliError::new("the image was not kept"))?;
-        let shipping = Shipping {
+    fn kept(&self) -> Result<&Digest> {
+        self.kept.as_ref().ok_or_else(|| CliError::new("the image was not kept"))
+    }
+
+    fn shipping(&self, packing: &Packing, keep: Keep) -> Shipping<'_> {
+        Shipping {
             compression: packing.compression,
             level: packing.level,
             force: packing.force,
             keep,
             annotations: self.annotations.manifest.clone(),
             index_annotations: self.annotations.index.clone(),
-            cancelled: None,
             ..Shipping::usual()
-        };
-        let shipment = Shipment::of(self.options.lease, id, &shipping)?;
+        }
+    }
+
+    fn saved(&self, packing: &Packing, keep: Keep) -> Result<Saved<'_>> {
+        let shipping = self.shipping(packing, keep);
+        let shipment = Shipment::of(self.options.lease, self.kept()?, &shipping)?;
         Ok(Saved { shipment, names: self.tags.to_vec() })
     }
 
     fn push(&self, packing: &Packing) -> Result<Descriptor> {
-        if self.tags.is_empty() {
-            return Err(CliError::usage("an image that is pushed needs a name")
-                .with_hint("name it with `-t REGISTRY/NAME:TAG`"));
-        }
-        let saved = self.saved(packing, Keep::Blobs)?;
-        let reporter = self.options.reporter;
+        let client = crate::registry::client(self.session, Verify::Strict)?;
+        let options = CopyOptions::new(client.options().transfers.blobs, transfer::PULL_VERTEX);
+        let shipping = self.shipping(packing, Keep::Blobs);
+        let shipping = Shipping { reporter: self.options.reporter, ..shipping };
+        let (lease, id) = (self.options.lease, self.kept()?);
+        let mut root = None;
         for tag in self.tags {
-            let (session, shipment) = (self.session, &saved.shipment);
-            let pushed = transfer::push(session, shipment, tag, Verify::Strict, reporter)?;
-            if let Some(id) = &self.kept {
-                let name = tag.with_digest(pushed.root.digest);
-                self.session.store()?.put_repo_digest(&name, id)?;
-            }
+            let pushed = transfer::push(&client, lease, id, tag, &shipping, &options)?.root;
+            let name = tag.with_digest(pushed.digest.clone());
+            self.session.store()?.put_repo_digest(&name, id)?;
+            root = Some(pushed);
         }
-        Ok(saved.shipment.root_descriptor().clone())
+        root.ok_or_else(|| {
+            CliError::usage("an image that is pushed needs a name")
+                .with_hint("name it with `-t REGISTRY/NAME:TAG`")
+        })
     }
 
     /// Writes the build cache to one place.
@@ -413,12 +420,10 @@ impl Exporter<'_> {
                 self.cache_shipment(output, outcome).and_then(|shipment| {
                     let reporter = self.options.reporter;
                     let client = crate::registry::client(self.session, Verify::Strict)?;
-                    let options = conex_remote::CopyOptions {
-                        platform: None,
-                        referrers: conex_remote::Referrers::Leave,
+                    let blobs = client.options().transfers.blobs;
+                    let options = CopyOptions {
                         tags: vec![reference.tag().unwrap_or(CACHE_TAG).to_owned()],
-                        blobs: client.options().transfers.blobs,
-                        first_vertex: transfer::PULL_VERTEX,
+                        ..CopyOptions::new(blobs, transfer::PULL_VERTEX)
                     };
                     let repository = client.repository(reference);
                     conex_remote::copy(&shipment, &repository, &options, reporter)?;
