@@ -4,6 +4,7 @@
 //! index is replaced at once; two processes that add an image at the same time must lock each
 //! other out, which is the caller's business.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -99,6 +100,17 @@ impl Layout {
             named.annotations.insert(REF_NAME.to_owned(), name.clone());
             index.manifests.push(named);
         }
+        let replaced = self.replace(INDEX_FILE, &index.to_bytes());
+        replaced.map_err(|error| Error::io("cannot write the index of the OCI layout", error))
+    }
+
+    /// Takes images out of the index. Their blobs stay.
+    ///
+    /// # Errors
+    /// The index is malformed, or the kernel's.
+    pub fn forget_images(&self, roots: &BTreeSet<Digest>) -> Result<()> {
+        let mut index = self.index()?;
+        index.manifests.retain(|known| !roots.contains(&known.digest));
         let replaced = self.replace(INDEX_FILE, &index.to_bytes());
         replaced.map_err(|error| Error::io("cannot write the index of the OCI layout", error))
     }

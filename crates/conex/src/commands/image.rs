@@ -95,5 +95,6 @@ fn prune(session: &Session, args: &PruneArgs) -> Result<()> {
     let store = session.store()?;
     let mut report = Report::begin(store)?;
     report.prune(store, &options)?;
+    report.sweep(store)?;
     report.show(session)
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::time::SystemTime;
 
 use conex_oci::Digest;
 use conex_store::{PruneOptions, Removed, Store};
@@ -9,6 +10,7 @@ use conex_term::{Answer, human_size};
 
 use crate::error::Result;
 use crate::session::Session;
+use crate::transfer::Artifacts;
 
 /// Whether a person is asked first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +67,13 @@ impl Report {
     /// Prunes, and notes what went.
     pub fn prune(&mut self, store: &Store, options: &PruneOptions) -> Result<()> {
         self.add(store.prune(options)?);
+        Ok(())
+    }
+
+    /// Removes what belonged to images that are gone, and notes it.
+    pub fn sweep(&mut self, store: &Store) -> Result<()> {
+        let bytes = Artifacts::sweep(store, SystemTime::now())?;
+        self.add(Removed { bytes, ..Removed::default() });
         Ok(())
     }
 

@@ -25,6 +25,7 @@ use conex_sys::dir::Dir;
 pub use archive::{
     Saved, copy_blob, load, load_layout, open_layout, read_document, save, save_layout,
 };
+pub use artifacts::Artifacts;
 pub use place::{Place, Sides, copy, parse_place, vertex_of};
 pub use pull::{PullOptions, Unpack, all_tags, pull, pull_with};
 pub use ship::{Keep, Shipment, Shipping, pack, write_tar};
@@ -104,8 +105,8 @@ pub fn push(
     let there = packed.values().map(|blob| blob.digest.clone()).collect();
     let shipment = Shipment::with(lease, image, shipping, packed)?;
     let options = CopyOptions {
-        platform: None,
         // What is meant was chosen already.
+        platform: None,
         tags: vec![reference.tag().unwrap_or(conex_oci::DEFAULT_TAG).to_owned()],
         there,
         ..options.clone()

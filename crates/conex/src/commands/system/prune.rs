@@ -80,6 +80,7 @@ pub fn run(session: &Session, args: &Args) -> Result<()> {
     let store = session.store()?;
     let mut report = Report::begin(store)?;
     report.prune(store, &options)?;
+    report.sweep(store)?;
     if let Some(budget) = args.max_used_space {
         report.add(fit(session, store, budget)?);
     }
