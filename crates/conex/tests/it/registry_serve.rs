@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::sandbox::{Sandbox, ended, feed, missing, program};
 use crate::scene::Scene;
@@ -131,6 +132,37 @@ fn the_store_is_shown_with_the_digests_that_a_push_gives() {
         missing("skopeo");
     }
     scene.fails(1, &["pull", &shown.image("none:1")]);
+}
+
+#[test]
+fn images_of_the_store_are_packed_before_anybody_asks() {
+    let Some(scene) = Scene::with_files() else { return };
+    let blobs = || scene.store().join("blobs/sha256").read_dir().unwrap().count();
+    let waited = |more_than: usize| {
+        let began = Instant::now();
+        while blobs() <= more_than {
+            assert!(began.elapsed() < Duration::from_secs(60), "nothing is packed");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    scene.image("app:1", "FROM base\nCOPY <<end /x\nhello\nend\n");
+    let packed = blobs();
+    let shown = Serving::start(&scene, &["--store", "local"]);
+    // The layer of the base, and the one above.
+    waited(packed + 1);
+    // What gets a name later, too: its config, and then its layer.
+    let before = blobs();
+    scene.image("later:1", "FROM scratch\nCOPY <<end /x\nlater\nend\n");
+    waited(before + 1);
+    let elsewhere = Sandbox::new();
+    elsewhere.ok(&["pull", &shown.image("later:1")]);
+    drop(shown);
+    // Nothing of it stays when its image goes.
+    scene.ok(&["rmi", "-f", "app:1", "later:1", "base"]);
+    scene.ok(&["system", "prune", "-af"]);
+    assert_eq!(blobs(), 0);
+    let error = scene.fails(2, &["registry", "serve", "--no-pack-ahead"]);
+    assert!(error.contains("--store"), "{error}");
 }
 
 #[test]

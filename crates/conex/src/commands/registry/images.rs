@@ -1,31 +1,45 @@
 //! This machine's store, shown as a registry.
 //!
 //! An image has the digest here that `conex push` would give it: layers that were built are packed
-//! the first time that somebody asks for their image, and kept, as a push keeps them.
+//! and kept, as a push keeps them. The digest is part of the manifest, so that is done before
+//! anybody gets one: ahead, in the background, or when somebody asks first.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use conex_oci::{Descriptor, Digest, Reference};
 use conex_registry::{Failure, Name, ReadOnlyImages, ServedManifest};
 use conex_remote::ImageSource as _;
-use conex_store::{Lease, Store};
+use conex_store::{ImageRecord, Lease, Store};
 
-use crate::error::Result;
+use crate::error::{Doing as _, Result};
 use crate::session::Session;
 use crate::transfer::{Keep, Shipment, Shipping};
 
 /// Images whose manifests are remembered.
 const SHIPPED_COUNT_MAX: usize = 1_000;
 
+/// How little of the processor packing ahead gets where others want it.
+const PACKING_NICENESS: i32 = 15;
+
+/// How often is looked for new names.
+const PACKING_PAUSE: Duration = Duration::from_secs(5);
+
+/// Packing ahead takes at most this part of the free disk for an image: one in four.
+const DISK_SHARE: u64 = 4;
+
 /// The store, to be pulled from.
 pub struct LocalImages {
     store: Store,
     lease: Lease,
-    /// By the image's ID. Held while one is packed, so that none is packed twice.
-    shipped: Mutex<HashMap<Digest, Arc<Shipped>>>,
+    /// By the image's ID.
+    shipped: Mutex<HashMap<Digest, Arc<Entry>>>,
 }
+
+/// What is known of an image. Locked while it is packed, so that none is packed twice.
+type Entry = Mutex<Option<Arc<Shipped>>>;
 
 /// An image in the form in which it leaves.
 struct Shipped {
@@ -62,17 +76,24 @@ impl LocalImages {
         Ok(names)
     }
 
-    fn shipped(&self, id: &Digest) -> Result<Arc<Shipped>> {
+    fn entry(&self, id: &Digest) -> Arc<Entry> {
         let mut all = self.shipped.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(shipped) = all.get(id)
+        if all.len() >= SHIPPED_COUNT_MAX {
+            all.clear();
+        }
+        Arc::clone(all.entry(id.clone()).or_default())
+    }
+
+    fn shipped(&self, id: &Digest) -> Result<Arc<Shipped>> {
+        let entry = self.entry(id);
+        let mut entry = entry.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(shipped) = entry.as_ref()
             && self.is_whole(shipped)?
         {
-            return Ok(shipped.clone());
+            return Ok(Arc::clone(shipped));
         }
         self.lease.hold_image(id)?;
-        // As a push has it, so that the digests are the same.
-        let shipping = Shipping { keep: Keep::Blobs, ..Shipping::usual() };
-        let shipment = Shipment::of(&self.lease, id, &shipping)?;
+        let shipment = Shipment::of(&self.lease, id, &shipping())?;
         let mut shipped = Shipped {
             root: shipment.root_descriptor().digest.clone(),
             manifests: BTreeMap::new(),
@@ -84,12 +105,43 @@ impl LocalImages {
                 None => drop(shipped.blobs.insert(blob.digest)),
             }
         }
-        if all.len() >= SHIPPED_COUNT_MAX {
-            all.clear();
+        Ok(Arc::clone(entry.insert(Arc::new(shipped))))
+    }
+
+    /// Packs what has a name, the newest first, and what gets one later; never ends. An image that
+    /// cannot be packed is left to whoever asks for it, and hears why.
+    pub fn pack_ahead(&self) {
+        // Whoever works on this machine comes first. If it cannot be so, they share.
+        let _ = rustix::process::nice(PACKING_NICENESS);
+        let mut seen = BTreeSet::new();
+        loop {
+            let mut images = self.store.images().unwrap_or_default();
+            images.retain(|image| !image.tags.is_empty() && !seen.contains(&image.id));
+            images.sort_by_key(|image| std::cmp::Reverse(image.created));
+            for image in images {
+                let _ = self.pack(&image);
+                seen.insert(image.id);
+            }
+            std::thread::sleep(PACKING_PAUSE);
         }
-        let shipped = Arc::new(shipped);
-        all.insert(id.clone(), shipped.clone());
-        Ok(shipped)
+    }
+
+    fn pack(&self, image: &ImageRecord) -> Result<()> {
+        let entry = self.entry(&image.id);
+        let _packing = entry.lock().unwrap_or_else(PoisonError::into_inner);
+        // The packed form stays with the image, and goes with it: nothing else is held.
+        let lease = self.store.lease()?;
+        lease.hold_image(&image.id)?;
+        if Shipment::unpacked(&lease, &image.id, &shipping())?.is_empty() {
+            return Ok(());
+        }
+        let disk = File::open(self.store.root()).and_then(conex_sys::fsinfo::space);
+        let disk = disk.doing(|| "cannot see how much room there is".to_owned())?;
+        // Nobody asked for it yet: it must not be what fills the disk.
+        if disk.available / DISK_SHARE < image.size {
+            return Ok(());
+        }
+        Shipment::of(&lease, &image.id, &shipping()).map(drop)
     }
 
     /// Whether a prune has taken nothing of it.
@@ -105,6 +157,11 @@ impl LocalImages {
     fn of_repository(&self, of: &Name) -> Result<BTreeMap<String, Digest>> {
         Ok(self.tags()?.remove(of.as_str()).unwrap_or_default())
     }
+}
+
+/// As a push has it, so that the digests are the same.
+fn shipping() -> Shipping<'static> {
+    Shipping { keep: Keep::Blobs, ..Shipping::usual() }
 }
 
 fn manifest(shipment: &Shipment<'_>, blob: &Descriptor) -> Option<ServedManifest> {

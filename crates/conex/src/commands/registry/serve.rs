@@ -29,7 +29,8 @@ const FIRST_PASSED_SOCKET: i32 = 3;
 /// `conex tag history --remote` and `conex tag rollback --remote` show it and bring it back.
 ///
 /// With `--store local` it shows this machine's own images instead, to be pulled only: nothing is
-/// copied or pushed first.
+/// pushed first. Layers that were built here are packed in the background, newest images first, and
+/// what is packed stays as long as its image; who asks for one before that waits.
 ///
 /// It ends with Ctrl-C or SIGTERM; requests that run then may finish for ten seconds.
 #[derive(Debug, clap::Args)]
@@ -49,6 +50,10 @@ pub struct Args {
     /// Show what is elsewhere, to be pulled only: `local` is this machine's store
     #[arg(long, value_name = "STORE", value_parser = ["local"])]
     store: Option<String>,
+
+    /// Pack layers of this machine's store only when somebody asks for their image
+    #[arg(long, requires = "store")]
+    no_pack_ahead: bool,
 
     /// Certificate to serve HTTPS with, in PEM, with those that it is signed by
     #[arg(long, value_name = "FILE", requires = "tls_key")]
@@ -143,9 +148,13 @@ pub fn run(session: &Session, args: Args) -> Result<()> {
     let address = address(&args.listen)?;
     let anonymous = access(session, &args, address)?;
     let data = args.data.clone().unwrap_or_else(|| super::data_folder(session));
-    let content = match args.store {
+    let images = match args.store {
         // Before any thread starts: an ordinary user's store is seen from a user namespace.
-        Some(_) => Content::Images(Arc::new(LocalImages::open(session)?)),
+        Some(_) => Some(Arc::new(LocalImages::open(session)?)),
+        None => None,
+    };
+    let content = match &images {
+        Some(images) => Content::Images(images.clone()),
         None => Content::Folder(data.clone()),
     };
     let waiter =
@@ -177,6 +186,9 @@ pub fn run(session: &Session, args: Args) -> Result<()> {
     };
     let server = Server::open(options)?;
     announce(session, &server);
+    if let Some(images) = images.filter(|_| !args.no_pack_ahead) {
+        std::thread::spawn(move || images.pack_ahead());
+    }
     let stop = server.stopper();
     std::thread::spawn(move || {
         if waiter.wait().is_ok() {
