@@ -14,6 +14,7 @@ mod lint;
 mod measure;
 mod peers;
 mod registry;
+mod resets;
 mod servers;
 mod workload;
 
@@ -95,6 +96,7 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
         }
         println!("{:<12} {}", servers::NAME, servers::WHAT);
         println!("{:<12} {}", servers::SCALE_NAME, servers::SCALE_WHAT);
+        println!("{:<12} {}", resets::NAME, resets::WHAT);
         return Ok(());
     }
     let conex = match &options.conex {
@@ -121,6 +123,9 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
     }
     if is_asked(servers::SCALE_NAME) {
         tables.push(servers::run_at_scale(&lab.conex, &options.dir)?);
+    }
+    if is_asked(resets::NAME) {
+        tables.push(resets::run(&lab.conex, &options.dir)?);
     }
     registry::end();
     println!("{}", peers::machine(&lab));

@@ -124,7 +124,7 @@ fn once(contestant: &Contestant, watch: Watch, log: &Path) -> Result<(Duration, 
 }
 
 /// Waits, reading again and again how much memory the process has had at most.
-fn wait_watching(child: &mut Child) -> Result<(ExitStatus, u64)> {
+pub(crate) fn wait_watching(child: &mut Child) -> Result<(ExitStatus, u64)> {
     let file = format!("/proc/{}/status", child.id());
     let is_done = AtomicBool::new(false);
     thread::scope(|scope| {
