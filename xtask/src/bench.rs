@@ -104,7 +104,33 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
         None => build()?,
     };
     std::fs::create_dir_all(&options.dir).map_err(|error| error.to_string())?;
-    let lab = peers::Lab::set_up(&options, conex)?;
+    let mut tables = servers(&options, &conex)?;
+    if tables.is_empty() || options.only.len() > tables.len() {
+        tables.extend(processes(&options, conex)?);
+    }
+    println!("{}", tables.join("\n"));
+    Ok(())
+}
+
+/// The cases that measure requests and take the whole machine: asked for by their names only.
+fn servers(options: &Options, conex: &std::path::Path) -> Result<Vec<String>> {
+    let is_asked = |name: &str| options.only.iter().any(|word| word == name);
+    let mut tables = Vec::new();
+    if is_asked(servers::NAME) {
+        tables.push(servers::run(conex, &options.dir, options.runs)?);
+    }
+    if is_asked(servers::SCALE_NAME) {
+        tables.push(servers::run_at_scale(conex, &options.dir)?);
+    }
+    if is_asked(resets::NAME) {
+        tables.push(resets::run(conex, &options.dir)?);
+    }
+    Ok(tables)
+}
+
+/// The cases that measure whole processes.
+fn processes(options: &Options, conex: PathBuf) -> Result<Vec<String>> {
+    let lab = peers::Lab::set_up(options, conex)?;
     let mut tables = Vec::new();
     for case in cases::CASES {
         let is_wanted = options.only.is_empty()
@@ -112,25 +138,13 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
         if is_wanted {
             eprintln!("== {}", case.name);
             let contestants = (case.contestants)(&lab)?;
-            let results = measure::contest(contestants, &options, lab.log())?;
+            let results = measure::contest(contestants, options, lab.log())?;
             tables.push(measure::table(case.name, case.what, &results));
         }
     }
-    // Asked for by their names only: they measure requests, and take the whole machine.
-    let is_asked = |name: &str| options.only.iter().any(|word| word == name);
-    if is_asked(servers::NAME) {
-        tables.push(servers::run(&lab.conex, &options.dir, options.runs)?);
-    }
-    if is_asked(servers::SCALE_NAME) {
-        tables.push(servers::run_at_scale(&lab.conex, &options.dir)?);
-    }
-    if is_asked(resets::NAME) {
-        tables.push(resets::run(&lab.conex, &options.dir)?);
-    }
     registry::end();
     println!("{}", peers::machine(&lab));
-    println!("{}", tables.join("\n"));
-    Ok(())
+    Ok(tables)
 }
 
 fn build() -> Result<PathBuf> {
