@@ -15,7 +15,7 @@ use crate::answer::{Answer, CONTENT_DIGEST, Code, Refusal, UPLOAD_ID, empty, set
 use crate::blobs::{Finished, UploadId};
 use crate::body::{Body, FilePart, Pool};
 use crate::core::{Call, Core};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::meta::Change;
 use crate::metrics::Running;
 use crate::name::Name;
@@ -339,13 +339,15 @@ async fn keep(core: &Core, of: &Name, lent: Lent, digest: &Digest) -> Answer {
         None => return Err(Refusal::missing(Code::BlobUploadUnknown, "the upload is gone")),
     };
     let kept = core.meta.add_blob(of, digest, object.clone(), size, core.now()).await;
-    let blobs = &core.blobs;
-    // A few calls that no disk is waited for. What they leave is found at the next start.
+    // One call that no disk is waited for. A file that stays is removed as one that no row names.
     let _ = match &kept {
-        Ok(None) => blobs.settle(&object),
-        Ok(Some(spare)) => blobs.remove(spare),
-        Err(_) => blobs.remove(&object),
+        Ok(None) => Ok(()),
+        Ok(Some(spare)) => core.blobs.remove(spare),
+        Err(error) if error.kind() == ErrorKind::NoSpace => core.blobs.remove(&object),
+        // A row whose commit failed may be there after a power cut, and needs its bytes then.
+        Err(_) => Ok(()),
     };
+    core.blobs.settle(&object);
     kept?;
     core.metrics.blobs_added.fetch_add(1, Relaxed);
     Ok(created(of, digest))

@@ -11,8 +11,8 @@ use crate::blobs::{Blobs, FileBlobs, Object, PART_COUNT};
 use crate::document::Document;
 use crate::error::{Error, ErrorKind, Result};
 use crate::meta::{Durability, codec, open_for_check, read};
-use crate::serve::lock_folder;
 use crate::time::Moment;
+use crate::usage::Usage;
 
 /// Rows looked at between two looks at the database.
 const STEP_COUNT: usize = 500;
@@ -75,17 +75,19 @@ pub fn check(data: &Path, repair: Repair, now: Moment) -> Result<CheckReport> {
         return Err(Error::invalid(format!("`{}` holds no data of a registry", data.display()))
             .with_hint("name the folder of `conex registry serve --data`"));
     }
-    let lock = match (lock_folder(data), repair) {
-        (Ok(lock), _) => Some(lock),
+    let usage = match (Usage::begin(data), repair) {
+        (Ok(usage), _) => Some(usage),
         (Err(error), Repair::No) if error.kind() == ErrorKind::Busy => None,
         (Err(error), _) => return Err(error),
     };
+    let is_alone = usage.is_some();
+    let blobs = FileBlobs::open(data, usage, Durability::Synced, "")?;
     let connection = open_for_check(&database)?;
     let checker = Checker {
         connection,
-        blobs: Arc::new(FileBlobs::open(data, Durability::Synced)?),
+        blobs: Arc::new(blobs),
         repair,
-        stray_before: if lock.is_some() { Moment(i64::MAX) } else { now.before(STRAY_AGE) },
+        stray_before: if is_alone { Moment(i64::MAX) } else { now.before(STRAY_AGE) },
         now,
     };
     let mut report = CheckReport::default();
@@ -94,7 +96,9 @@ pub fn check(data: &Path, repair: Repair, now: Moment) -> Result<CheckReport> {
     checker.manifests(&mut report)?;
     checker.strays(&mut report)?;
     checker.leaks(&mut report)?;
-    drop(lock);
+    if repair == Repair::Yes {
+        checker.blobs.mended();
+    }
     Ok(report)
 }
 
@@ -256,14 +260,13 @@ impl Checker {
     fn strays(&self, report: &mut CheckReport) -> Result<()> {
         let sql = "SELECT 1 FROM blobs WHERE object = ?1
                    UNION ALL SELECT 1 FROM trash WHERE object = ?1";
-        // What was interrupted is finished when the registry starts, or now.
-        let unsettled = self.blobs.unsettled()?;
+        if self.blobs.is_interrupted() && !self.mends() {
+            // The registry removes what was interrupted when it starts.
+            return Ok(());
+        }
         for part in 0..PART_COUNT {
             for object in self.blobs.old_objects(part, self.stray_before)? {
                 let name = object.as_str();
-                if unsettled.contains(&object) && !self.mends() {
-                    continue;
-                }
                 if !self.ask(|connection| read::exists(connection, sql, [name]))? {
                     let text = format!("nothing names the file `blobs/{name}`");
                     if self.mends() {

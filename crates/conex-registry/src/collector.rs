@@ -8,10 +8,10 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::blobs::Object;
 use crate::core::Core;
 use crate::error::Result;
 use crate::serve::{State, ending};
+use crate::time::Moment;
 use crate::uploads::blocking;
 
 /// Things looked at in one transaction: a few milliseconds, which is how long others wait for it.
@@ -23,27 +23,24 @@ const TRASH_COUNT: usize = 500;
 /// How often uploads are looked through.
 const UPLOADS_EVERY: Duration = Duration::from_secs(600);
 
-/// How often files are looked for that no row names: what a process leaves that is killed between
-/// a rename and its row.
+/// How often files are looked for that no row names. There are none but for failures of the disk.
 const STRAYS_EVERY: Duration = Duration::from_secs(24 * 3600);
 
-/// How old such a file must be: the row of a younger one may be on its way.
-const STRAY_AGE: Duration = Duration::from_secs(3600);
-
-/// Collects until the registry ends. First comes what an earlier process left between an object and
-/// its row.
-pub(crate) async fn run(
-    core: Arc<Core>,
-    state: Arc<State>,
-    unsettled: Vec<Object>,
-    mut stopped: watch::Receiver<bool>,
-) {
-    if let Err(error) = settle(&core, unsettled).await {
-        state.report(&format!("cannot finish what was interrupted: {}", error.line()));
-    }
+/// Collects until the registry ends. If an earlier process was interrupted, what it left between an
+/// object and its row comes first.
+pub(crate) async fn run(core: Arc<Core>, state: Arc<State>, mut stopped: watch::Receiver<bool>) {
     let interval = core.times.gc_interval;
     let mut uploads_at = Instant::now() + interval;
-    let mut strays_at = Instant::now() + UPLOADS_EVERY;
+    let mut strays_at = Instant::now() + STRAYS_EVERY;
+    if core.blobs.is_interrupted() {
+        match strays(&core, &stopped).await {
+            Ok(End::All) => core.blobs.mended(),
+            Ok(End::Stopped) => return,
+            Err(error) => {
+                state.report(&format!("cannot finish what was interrupted: {}", error.line()));
+            }
+        }
+    }
     loop {
         tokio::select! {
             () = tokio::time::sleep(interval) => {}
@@ -55,7 +52,7 @@ pub(crate) async fn run(
             uploads_at = Instant::now() + UPLOADS_EVERY.min(core.times.upload_expiry / 2);
         }
         if Instant::now() >= strays_at {
-            results.push(strays(&core, &stopped).await);
+            results.push(strays(&core, &stopped).await.map(|_| ()));
             strays_at = Instant::now() + STRAYS_EVERY;
         }
         for error in results.into_iter().filter_map(Result::err) {
@@ -63,17 +60,6 @@ pub(crate) async fn run(
             state.report(&format!("cannot collect garbage: {}", error.line()));
         }
     }
-}
-
-async fn settle(core: &Core, unsettled: Vec<Object>) -> Result<()> {
-    let unnamed = core.meta.unnamed(unsettled.clone()).await?;
-    let blobs = core.blobs.clone();
-    blocking(move || {
-        unsettled.iter().try_for_each(|object| {
-            if unnamed.contains(object) { blobs.remove(object) } else { blobs.settle(object) }
-        })
-    })
-    .await
 }
 
 async fn rows(core: &Core, stopped: &watch::Receiver<bool>) -> Result<()> {
@@ -112,21 +98,29 @@ async fn uploads(core: &Core) -> Result<()> {
     Ok(())
 }
 
-async fn strays(core: &Core, stopped: &watch::Receiver<bool>) -> Result<()> {
-    let since = core.now().before(STRAY_AGE);
+/// How far a look through everything came.
+enum End {
+    All,
+    Stopped,
+}
+
+/// Removes files that no row names. In this order, so that none is missed whose row is on its way:
+/// an object that is listed and not pending is decided, and then its row is there to be seen.
+async fn strays(core: &Core, stopped: &watch::Receiver<bool>) -> Result<End> {
     for part in 0..crate::blobs::PART_COUNT {
-        if *stopped.borrow() {
-            break;
-        }
         let blobs = core.blobs.clone();
-        let old = blocking(move || blobs.old_objects(part, since)).await?;
-        for some in old.chunks(STEP_COUNT) {
-            let strays = core.meta.unnamed(some.to_vec()).await?;
+        let all = blocking(move || blobs.old_objects(part, Moment(i64::MAX))).await?;
+        for some in all.chunks(STEP_COUNT) {
+            if *stopped.borrow() {
+                return Ok(End::Stopped);
+            }
+            let decided = some.iter().filter(|object| !core.blobs.is_pending(object));
+            let strays = core.meta.unnamed(decided.cloned().collect()).await?;
             let count = strays.len();
             let blobs = core.blobs.clone();
             blocking(move || strays.iter().try_for_each(|object| blobs.remove(object))).await?;
             core.metrics.removed_objects.fetch_add(count as u64, Relaxed);
         }
     }
-    Ok(())
+    Ok(End::All)
 }

@@ -35,6 +35,7 @@ mod stall;
 mod time;
 mod tls;
 mod uploads;
+mod usage;
 
 pub use auth::Anonymous;
 pub use check::{CheckReport, Damage, Repair, check};

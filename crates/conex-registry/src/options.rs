@@ -122,6 +122,9 @@ pub struct Options {
     pub limits: Limits,
     /// Tags that never move.
     pub immutable_tags: Vec<Pattern>,
+    /// Tells this start of the machine from others: what was noted before another one may have been
+    /// written only in part.
+    pub boot: String,
     /// Whether what was acknowledged survives a power cut.
     pub durability: Durability,
     /// Where a line is written for each request.

@@ -1,9 +1,7 @@
 //! The server: connections, who is let in, and which part answers.
 
 use std::convert::Infallible;
-use std::fs::{self, File};
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
@@ -21,7 +19,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::answer::{API_VERSION, Answer, Code, Refusal, document};
 use crate::auth::{Access, TOKEN_PATH};
-use crate::blobs::{Blobs, FileBlobs, Object};
+use crate::blobs::{Blobs, FileBlobs};
 use crate::body::{Body, Pool, Sent};
 use crate::core::{Call, Core};
 use crate::error::{Error, Result};
@@ -34,6 +32,7 @@ use crate::route::{Astray, Query, Route};
 use crate::stall::Stalling;
 use crate::tls::Identity;
 use crate::uploads::Uploads;
+use crate::usage::Usage;
 use crate::{blob, manifest};
 
 /// Threads that may wait for the disk. More would only take memory: the disk is one.
@@ -57,10 +56,6 @@ pub struct Server {
     stop: watch::Sender<bool>,
     stopped: watch::Receiver<bool>,
     shutdown: Duration,
-    /// What an earlier process left between an object and its row.
-    unsettled: Vec<Object>,
-    /// Nobody else may write to the same folder.
-    _lock: Option<File>,
 }
 
 /// Ends a server from anywhere.
@@ -101,10 +96,11 @@ impl Server {
         let access = Access::new(users.as_deref(), anonymous, tls.is_some())?;
         let identity = tls.as_ref().map(|tls| Identity::of(tls, &options.clock)).transpose()?;
         let shutdown = times.shutdown;
-        let (content, lock, unsettled) = match content {
-            Content::Images(images) => (Served::Images(images, Pool::default()), None, Vec::new()),
+        let content = match content {
+            Content::Images(images) => Served::Images(images, Pool::default()),
             Content::Folder(data) => {
-                let lock = lock_folder(&data)?;
+                let usage = Usage::begin(&data)?;
+                usage.write()?;
                 let policy = Policy {
                     lease: times.lease,
                     history: times.history,
@@ -113,9 +109,8 @@ impl Server {
                 };
                 let path = data.join("registry.db");
                 let meta = SqliteMeta::open(&path, options.durability, policy)?;
-                let blobs: Arc<dyn Blobs> =
-                    Arc::new(Arc::new(FileBlobs::open(&data, options.durability)?));
-                let unsettled = blobs.unsettled()?;
+                let blobs = FileBlobs::open(&data, Some(usage), options.durability, &options.boot)?;
+                let blobs: Arc<dyn Blobs> = Arc::new(Arc::new(blobs));
                 let core = Core {
                     meta: Box::new(meta) as Box<dyn Meta>,
                     uploads: Uploads::new(blobs.clone()),
@@ -127,7 +122,7 @@ impl Server {
                     metrics: metrics.clone(),
                     receiving: Semaphore::new(limits.upload_count),
                 };
-                (Served::Core(Arc::new(core)), Some(lock), unsettled)
+                Served::Core(Arc::new(core))
             }
         };
         let listener = match listen {
@@ -145,17 +140,7 @@ impl Server {
             State { content, access, limits, log, trouble: options.trouble, metrics, connections };
         let (stop, stopped) = watch::channel(false);
         let state = Arc::new(state);
-        Ok(Self {
-            state,
-            listener,
-            address,
-            identity,
-            stop,
-            stopped,
-            shutdown,
-            unsettled,
-            _lock: lock,
-        })
+        Ok(Self { state, listener, address, identity, stop, stopped, shutdown })
     }
 
     /// Where it listens.
@@ -194,15 +179,14 @@ impl Server {
     }
 
     async fn serve(self) -> Result<()> {
-        let Self { state, listener, identity, stopped, shutdown, stop, unsettled, _lock, .. } =
-            self;
+        let Self { state, listener, identity, stopped, shutdown, stop, .. } = self;
         let listener = TcpListener::from_std(listener)
             .map_err(|source| Error::system("use the listening socket", source))?;
         let acceptor = identity.map(|identity| TlsAcceptor::from(identity.config));
         let collector = match &state.content {
             Served::Core(core) => {
                 let (core, state, stopped) = (core.clone(), state.clone(), stopped.clone());
-                Some(tokio::spawn(crate::collector::run(core, state, unsettled, stopped)))
+                Some(tokio::spawn(crate::collector::run(core, state, stopped)))
             }
             Served::Images(..) => None,
         };
@@ -254,24 +238,6 @@ async fn accept(state: &State, listener: &TcpListener) -> Option<Accepted> {
             }
             None
         }
-    }
-}
-
-/// Makes or opens the folder, and keeps others out of it.
-pub(crate) fn lock_folder(data: &Path) -> Result<File> {
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(data);
-    made.map_err(|source| Error::io("create", data, source))?;
-    let path = data.join("lock");
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(|source| Error::io("open", &path, source))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(fs::TryLockError::WouldBlock) => Err(Error::busy(data)),
-        Err(fs::TryLockError::Error(source)) => Err(Error::io("lock", &path, source)),
     }
 }
 

@@ -2,14 +2,15 @@
 //!
 //! An upload becomes an object by another name, so nothing is copied or read again. The name comes
 //! before the sync: a file without a row is nothing yet, and one wait for the disk then makes both
-//! the bytes and the name durable. Until the row is there too, the object has a second name among
-//! the uploads, so that what a killed process leaves is found.
+//! the bytes and the name durable. Until its row is decided, an object is pending: whoever looks
+//! for files that no row names passes it over.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, IoSlice, Read as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -22,6 +23,7 @@ use crate::error::{Error, Result};
 use crate::meta::Durability;
 use crate::name::Name;
 use crate::time::Moment;
+use crate::usage::Usage;
 
 /// How many bytes may wait for the disk before they are sent there in the background: few, so that
 /// little is left to wait for at the end.
@@ -33,9 +35,6 @@ const UNFLUSHED_MAX: u64 = 64 << 20;
 /// How many bytes an upload grows between two notes of how far it is.
 const NOTE_BYTES: u64 = 8 << 20;
 
-/// How the second name of an object ends.
-const MARK: &str = ".commit";
-
 /// How much is read at a time when an upload must be read again.
 const READ_BYTES: usize = 256 << 10;
 
@@ -44,20 +43,42 @@ pub(crate) struct FileBlobs {
     blobs: PathBuf,
     uploads: PathBuf,
     durability: Durability,
+    /// Tells this start of the machine from others.
+    boot: String,
     /// Folders that are known to be there.
-    folders: Mutex<std::collections::HashSet<PathBuf>>,
+    folders: Mutex<HashSet<PathBuf>>,
+    /// Objects whose rows are not decided yet.
+    pending: Mutex<HashSet<Object>>,
+    /// None for who only looks while another process writes.
+    usage: Option<Usage>,
+}
+
+impl Drop for FileBlobs {
+    fn drop(&mut self) {
+        // Every upload holds this too, so nothing is written any more.
+        if let Some(usage) = self.usage.as_ref().filter(|_| self.pending().is_empty()) {
+            usage.end();
+        }
+    }
 }
 
 impl FileBlobs {
     /// Objects below a folder.
-    pub(crate) fn open(data: &Path, durability: Durability) -> Result<Self> {
+    pub(crate) fn open(
+        data: &Path,
+        usage: Option<Usage>,
+        durability: Durability,
+        boot: &str,
+    ) -> Result<Self> {
         let (blobs, uploads) = (data.join("blobs"), data.join("uploads"));
         for folder in [&blobs, &uploads] {
             fs::create_dir_all(folder).map_err(|source| Error::io("create", folder, source))?;
         }
-        let synced = Self { blobs, uploads, durability, folders: Mutex::default() };
-        synced.sync_folder(data)?;
-        Ok(synced)
+        let (folders, pending) = (Mutex::default(), Mutex::default());
+        let boot = boot.to_owned();
+        let opened = Self { blobs, uploads, durability, boot, folders, pending, usage };
+        opened.sync_folder(data)?;
+        Ok(opened)
     }
 
     fn upload_path(&self, of: &Name, id: &UploadId, algorithm: Algorithm) -> PathBuf {
@@ -91,10 +112,8 @@ impl FileBlobs {
     fn folder(&self, digest: &Digest) -> Result<PathBuf> {
         let parent = self.blobs.join(digest.algorithm().name());
         let path = parent.join(&digest.hex()[..2]);
-        let known = |path: &PathBuf| {
-            self.folders.lock().unwrap_or_else(std::sync::PoisonError::into_inner).contains(path)
-        };
-        if known(&path) {
+        let folders = || self.folders.lock().unwrap_or_else(PoisonError::into_inner);
+        if folders().contains(&path) {
             return Ok(path);
         }
         for (folder, above) in [(&parent, &self.blobs), (&path, &parent)] {
@@ -105,15 +124,12 @@ impl FileBlobs {
             }
             self.sync_folder(above)?;
         }
-        let mut folders = self.folders.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        folders.insert(path.clone());
+        folders().insert(path.clone());
         Ok(path)
     }
 
-    /// The second name of an object until its row is written: what a killed process leaves between
-    /// the two is found by it, without looking through all objects.
-    fn mark(&self, object: &Object) -> PathBuf {
-        self.uploads.join(format!("{}{MARK}", object.as_str().replace('/', "-")))
+    fn pending(&self) -> MutexGuard<'_, HashSet<Object>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The digest of an object's bytes.
@@ -197,7 +213,7 @@ impl Blobs for std::sync::Arc<FileBlobs> {
         let size = file.metadata().map_err(act)?.len();
         let noted = fs::read(note_path(&path))
             .ok()
-            .and_then(|note| Hash::restore(algorithm, &note))
+            .and_then(|note| Hash::restore(algorithm, &note, &self.boot))
             .filter(|(_, noted)| *noted <= size);
         let (mut hash, noted) = noted.unwrap_or((Hash::new(algorithm), 0));
         io::Seek::seek(&mut file, io::SeekFrom::Start(noted)).map_err(act)?;
@@ -220,10 +236,7 @@ impl Blobs for std::sync::Arc<FileBlobs> {
         let since: SystemTime = UNIX_EPOCH + since;
         let mut count = 0;
         for path in entries(&self.uploads)? {
-            let is_mark = path.to_str().is_some_and(|path| path.ends_with(MARK));
-            let Some(metadata) = fs::symlink_metadata(&path).ok().filter(|_| !is_mark) else {
-                continue;
-            };
+            let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
             if metadata.modified().is_ok_and(|modified| modified < since) {
                 count += usize::from(remove(&path)?);
             }
@@ -260,25 +273,30 @@ impl Blobs for std::sync::Arc<FileBlobs> {
         Ok(found)
     }
 
-    fn unsettled(&self) -> Result<Vec<Object>> {
-        let object = |path: PathBuf| {
-            let name = path.file_name()?.to_str()?.strip_suffix(MARK)?.to_owned();
-            // The first two `-` were `/`; those of the upload's name come behind.
-            Some(Object(name.replacen('-', "/", 2)))
-        };
-        Ok(entries(&self.uploads)?.into_iter().filter_map(object).collect())
+    fn is_interrupted(&self) -> bool {
+        self.usage.as_ref().is_some_and(Usage::is_interrupted)
     }
 
-    fn settle(&self, object: &Object) -> Result<()> {
-        remove(&self.mark(object)).map(|_| ())
+    fn mended(&self) {
+        if let Some(usage) = &self.usage {
+            usage.mended();
+        }
+    }
+
+    fn is_pending(&self, object: &Object) -> bool {
+        self.pending().contains(object)
+    }
+
+    fn settle(&self, object: &Object) {
+        self.pending().remove(object);
     }
 
     fn remove(&self, object: &Object) -> Result<()> {
         if let Some(path) = object.path() {
             remove(&self.blobs.join(path))?;
         }
-        // Last, so that it is found again if this process ends in between.
-        self.settle(object)
+        self.settle(object);
+        Ok(())
     }
 }
 
@@ -340,8 +358,9 @@ impl FileUpload {
 
 impl FileUpload {
     /// Gives the file its name among the objects, durable.
-    fn place(&self, mark: &Path, place: &Path, folder: &Path) -> Result<()> {
-        fs::hard_link(mark, place).map_err(|source| Error::io("put into place", place, source))?;
+    fn place(&self, place: &Path, folder: &Path) -> Result<()> {
+        fs::rename(&self.path, place)
+            .map_err(|source| Error::io("put into place", place, source))?;
         if self.blobs.durability == Durability::Synced {
             self.file.sync_all().map_err(|source| Error::io("sync", place, source))?;
             self.blobs.sync_folder(folder)?;
@@ -374,7 +393,7 @@ impl Upload for FileUpload {
             return;
         }
         // Without a note the upload is read again, which only takes longer.
-        if fs::write(note_path(&self.path), self.hash.save(self.size)).is_ok() {
+        if fs::write(note_path(&self.path), self.hash.save(self.size, &self.blobs.boot)).is_ok() {
             self.noted = self.size;
         }
     }
@@ -395,8 +414,7 @@ impl Upload for FileUpload {
             self.discard()?;
             return Ok(Finished::Mismatch(found));
         }
-        let failed = |act: &str, path: &Path, source| Error::io(act, path, source);
-        flushed.map_err(|source| failed("write to", &self.path, source))?;
+        flushed.map_err(|source| Error::io("write to", &self.path, source))?;
         let folder = self.blobs.folder(digest)?;
         let object = Object(format!(
             "{}/{}/{}.{}",
@@ -405,15 +423,14 @@ impl Upload for FileUpload {
             digest.hex(),
             self.id.as_str()
         ));
-        let (mark, place) = (self.blobs.mark(&object), self.blobs.blobs.join(object.as_str()));
-        fs::rename(&self.path, &mark).map_err(|source| failed("put aside", &mark, source))?;
+        self.blobs.pending().insert(object.clone());
         if self.noted > 0 {
             // One that stays is removed when it expires.
             let _ = fs::remove_file(note_path(&self.path));
         }
-        let kept = self.place(&mark, &place, &folder);
+        let kept = self.place(&self.blobs.blobs.join(object.as_str()), &folder);
         if kept.is_err() {
-            // Not durable, so it must not be; what stays is found by its mark.
+            // Not durable, so it must not be; what stays is removed as a file that no row names.
             let _ = self.blobs.remove(&object);
         }
         kept.map(|()| Finished::Object(object, self.size))

@@ -46,22 +46,24 @@ impl Hash {
         format!("{name}:{hex}").parse().expect("a digest was just written as one")
     }
 
-    /// The state after so many bytes.
-    pub(super) fn save(&self, size: u64) -> Vec<u8> {
+    /// The state after so many bytes, for as long as the machine stays up: after a power cut the
+    /// bytes that it stands for may be others.
+    pub(super) fn save(&self, size: u64, boot: &str) -> Vec<u8> {
         let mut bytes = size.to_le_bytes().to_vec();
         match self {
             Self::Sha256(state) => bytes.extend_from_slice(&state.serialize()),
             Self::Sha512(state) => bytes.extend_from_slice(&state.serialize()),
         }
-        let check = Sha256::digest(&bytes);
-        bytes.extend_from_slice(&check[..CHECK_LEN]);
+        let check = check(&bytes, boot);
+        bytes.extend_from_slice(&check);
         bytes
     }
 
-    /// A state that was saved and after how many bytes; none if it is not one of this algorithm.
-    pub(super) fn restore(algorithm: Algorithm, saved: &[u8]) -> Option<(Self, u64)> {
-        let (bytes, check) = saved.split_at_checked(saved.len().checked_sub(CHECK_LEN)?)?;
-        if Sha256::digest(bytes)[..CHECK_LEN] != *check {
+    /// A state that was saved and after how many bytes; none if it is not one of this algorithm and
+    /// this start of the machine.
+    pub(super) fn restore(algorithm: Algorithm, saved: &[u8], boot: &str) -> Option<(Self, u64)> {
+        let (bytes, said) = saved.split_at_checked(saved.len().checked_sub(CHECK_LEN)?)?;
+        if check(bytes, boot) != *said {
             return None;
         }
         let (size, state) = bytes.split_first_chunk::<8>()?;
@@ -71,6 +73,11 @@ impl Hash {
         };
         Some((hash, u64::from_le_bytes(*size)))
     }
+}
+
+fn check(bytes: &[u8], boot: &str) -> [u8; CHECK_LEN] {
+    let digest = Sha256::new_with_prefix(bytes).chain_update(boot).finalize();
+    std::array::from_fn(|at| digest[at])
 }
 
 fn read<S: SerializableState>(bytes: &[u8]) -> Option<S> {
@@ -87,8 +94,8 @@ mod tests {
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
             let mut hash = Hash::new(algorithm);
             hash.update(b"hello ");
-            let saved = hash.save(6);
-            let (mut again, size) = Hash::restore(algorithm, &saved).unwrap();
+            let saved = hash.save(6, "one");
+            let (mut again, size) = Hash::restore(algorithm, &saved, "one").unwrap();
             again.update(b"world");
             hash.update(b"world");
             assert_eq!((again.finish(), size), (hash.finish(), 6));
@@ -96,13 +103,15 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_state_is_none() {
-        let saved = Hash::new(Algorithm::Sha256).save(0);
-        assert!(Hash::restore(Algorithm::Sha512, &saved).is_none());
-        assert!(Hash::restore(Algorithm::Sha256, &saved[1..]).is_none());
-        assert!(Hash::restore(Algorithm::Sha256, &[]).is_none());
+    fn a_state_that_is_torn_or_older_than_the_machine_s_start_is_none() {
+        let saved = Hash::new(Algorithm::Sha256).save(0, "one");
+        assert!(Hash::restore(Algorithm::Sha256, &saved, "one").is_some());
+        assert!(Hash::restore(Algorithm::Sha256, &saved, "two").is_none());
+        assert!(Hash::restore(Algorithm::Sha512, &saved, "one").is_none());
+        assert!(Hash::restore(Algorithm::Sha256, &saved[1..], "one").is_none());
+        assert!(Hash::restore(Algorithm::Sha256, &[], "one").is_none());
         let mut flipped = saved;
         flipped[9] ^= 1;
-        assert!(Hash::restore(Algorithm::Sha256, &flipped).is_none());
+        assert!(Hash::restore(Algorithm::Sha256, &flipped, "one").is_none());
     }
 }

@@ -135,11 +135,18 @@ pub(crate) trait Blobs: Send + Sync {
     /// Objects of one part of all, that have been there since before a moment.
     fn old_objects(&self, part: usize, since: Moment) -> Result<Vec<Object>>;
 
-    /// Objects that were made and not settled: by an earlier process, if asked at the start.
-    fn unsettled(&self) -> Result<Vec<Object>>;
+    /// Whether an earlier process did not end well: then there may be objects that it never settled.
+    fn is_interrupted(&self) -> bool;
 
-    /// Notes that a row names an object.
-    fn settle(&self, object: &Object) -> Result<()>;
+    /// Notes that those are gone.
+    fn mended(&self);
+
+    /// Whether an object was made and not settled yet. One that is not, and that was there before,
+    /// has its row or will never have one.
+    fn is_pending(&self, object: &Object) -> bool;
+
+    /// Notes that it is decided whether a row names an object.
+    fn settle(&self, object: &Object);
 
     /// Removes an object. One that is gone already is as good.
     fn remove(&self, object: &Object) -> Result<()>;

@@ -37,6 +37,7 @@ pub(crate) fn options(data: &Path) -> Options {
         times: Times::usual(),
         limits: Limits::usual(),
         immutable_tags: Vec::new(),
+        boot: "this one".to_owned(),
         durability: Durability::Unsynced,
         access_log: None,
         trouble: Arc::new(|_| {}),

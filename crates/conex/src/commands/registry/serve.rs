@@ -178,6 +178,7 @@ pub fn run(session: &Session, args: Args) -> Result<()> {
             ..Limits::usual()
         },
         immutable_tags: args.immutable_tags.iter().map(|text| Pattern::new(text)).collect(),
+        boot: boot(),
         durability: if args.no_sync { Durability::Unsynced } else { Durability::Synced },
         access_log: access_log(&args.access_log)?,
         // Nobody is left to tell when standard error is closed.
@@ -201,6 +202,13 @@ pub fn run(session: &Session, args: Args) -> Result<()> {
     });
     server.run()?;
     Ok(())
+}
+
+/// What the kernel calls this start of the machine; something that never comes again where it does
+/// not say.
+fn boot() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .unwrap_or_else(|_| format!("{} {}", now().0, std::process::id()))
 }
 
 fn announce(session: &Session, server: &Server) {
