@@ -14,7 +14,7 @@ use crate::client::{Client, MANIFEST, with_query};
 use crate::server::{Registry, now, options};
 
 /// Names the folder that the other process serves.
-const DATA: &str = "CONEX_REGISTRY_TEST_DATA";
+pub(crate) const DATA: &str = "CONEX_REGISTRY_TEST_DATA";
 
 /// No test of its own: what the next one starts and kills.
 #[test]
@@ -27,6 +27,13 @@ fn served_by_another_process() {
     options.times.gc_interval = Duration::from_millis(20);
     let server = Server::open(options).unwrap();
     eprintln!("listening on {}", server.address());
+    let stop = server.stopper();
+    std::thread::spawn(move || {
+        // Whoever started it may end it by closing this, and may not.
+        if std::io::stdin().read_line(&mut String::new()).is_ok() {
+            stop.stop();
+        }
+    });
     server.run().unwrap();
 }
 
@@ -42,7 +49,7 @@ impl Process {
     fn start(data: &Path) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "killed::served_by_another_process", "--nocapture"]);
-        command.env(DATA, data).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.env(DATA, data).stdout(Stdio::null()).stderr(Stdio::piped()).stdin(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let address = loop {

@@ -10,5 +10,7 @@ mod faults;
 mod history;
 mod killed;
 mod model;
+mod power;
 mod server;
 mod spec;
+mod trace;
