@@ -1,7 +1,7 @@
-//! What a filesystem is and how much room it has.
+//! What a filesystem is, how much room it has, and when it writes to the disk.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 
 /// Room on a filesystem, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,9 +89,50 @@ pub fn sync(file: impl AsFd) -> io::Result<()> {
     Ok(rustix::fs::syncfs(file)?)
 }
 
+/// Begins to write a part of a file to the disk, and does not wait for it (`sync_file_range`).
+/// Nothing is durable by this: it only leaves less to wait for to who syncs the file later.
+///
+/// # Errors
+/// The kernel's.
+pub fn begin_write(file: impl AsFd, from: u64, length: u64) -> io::Result<()> {
+    range(file.as_fd(), from, length, libc::SYNC_FILE_RANGE_WRITE)
+}
+
+/// Waits until the disk has a part of a file whose writing has begun. Nothing is durable by this:
+/// neither the file's length nor what else describes it is written.
+///
+/// # Errors
+/// The kernel's, also for what failed to be written before: whoever syncs the file later is not
+/// told of it again.
+pub fn await_write(file: impl AsFd, from: u64, length: u64) -> io::Result<()> {
+    range(file.as_fd(), from, length, libc::SYNC_FILE_RANGE_WAIT_BEFORE)
+}
+
+fn range(file: BorrowedFd<'_>, from: u64, length: u64, flags: libc::c_uint) -> io::Result<()> {
+    let offset = |number: u64| {
+        libc::off64_t::try_from(number).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))
+    };
+    let (from, length) = (offset(from)?, offset(length)?);
+    // SAFETY: only numbers are passed; the descriptor is open for as long as it is borrowed.
+    let result = unsafe { libc::sync_file_range(file.as_raw_fd(), from, length, flags) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_part_of_a_file_is_written_and_waited_for() {
+        let file = tempfile::tempfile().unwrap();
+        std::io::Write::write_all(&mut &file, &[7; 100_000]).unwrap();
+        begin_write(&file, 0, 65_536).unwrap();
+        await_write(&file, 0, 65_536).unwrap();
+        let error = begin_write(&file, u64::MAX, 1).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        let (end, _other) = std::io::pipe().unwrap();
+        begin_write(&end, 0, 1).unwrap_err();
+    }
 
     #[test]
     fn room_and_kind_are_told() {

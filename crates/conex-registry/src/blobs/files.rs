@@ -11,11 +11,11 @@ use std::io::{self, IoSlice, Read as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use conex_oci::{Algorithm, Digest};
+use conex_sys::fsinfo::{await_write, begin_write};
 
 use super::hash::Hash;
 use super::{Blobs, Finished, Object, Upload, UploadId};
@@ -25,12 +25,13 @@ use crate::name::Name;
 use crate::time::Moment;
 use crate::usage::Usage;
 
-/// How many bytes may wait for the disk before they are sent there in the background: few, so that
-/// little is left to wait for at the end.
-const FLUSH_BYTES: u64 = 16 << 20;
+/// How many bytes are sent to the disk at a time while an upload goes on, so that little is left to
+/// wait for at the end.
+const FLUSH_BYTES: u64 = 1 << 20;
 
-/// How many bytes may wait for the disk at all.
-const UNFLUSHED_MAX: u64 = 64 << 20;
+/// How many bytes of an upload may be on their way to the disk: a disk that is slower than the
+/// client makes the client wait, not the last request.
+const UNFLUSHED_MAX: u64 = 16 << 20;
 
 /// How many bytes an upload grows between two notes of how far it is.
 const NOTE_BYTES: u64 = 8 << 20;
@@ -225,8 +226,8 @@ impl Blobs for std::sync::Arc<FileBlobs> {
             file,
             hash,
             size,
-            flushed: size,
-            flushing: None,
+            begun: 0,
+            flushed: 0,
             noted,
         })))
     }
@@ -309,8 +310,9 @@ struct FileUpload {
     hash: Hash,
     size: u64,
     /// How many bytes are on the disk or on their way.
+    begun: u64,
+    /// How many bytes were waited for.
     flushed: u64,
-    flushing: Option<JoinHandle<io::Result<()>>>,
     /// How many bytes were there at the last note.
     noted: u64,
 }
@@ -330,29 +332,22 @@ impl FileUpload {
         Ok(())
     }
 
-    /// Sends what was written to the disk, in the background.
+    /// Sends what was written to the disk, and waits for what was sent long ago.
     fn flush(&mut self) -> io::Result<()> {
-        let unflushed = self.size - self.flushed;
-        if self.blobs.durability == Durability::Unsynced || unflushed < FLUSH_BYTES {
+        let begun = self.size - self.size % FLUSH_BYTES;
+        if self.blobs.durability == Durability::Unsynced || begun <= self.begun {
             return Ok(());
         }
-        let is_busy = self.flushing.as_ref().is_some_and(|thread| !thread.is_finished());
-        if is_busy && unflushed < UNFLUSHED_MAX {
-            return Ok(());
+        // What cannot be sent early is sent by the sync at the end, which says what is wrong.
+        if begin_write(&self.file, self.begun, begun - self.begun).is_ok() {
+            self.begun = begun;
         }
-        self.wait_for_flush()?;
-        let file = self.file.try_clone()?;
-        self.flushed = self.size;
-        self.flushing = Some(std::thread::spawn(move || file.sync_data()));
+        if self.begun - self.flushed > UNFLUSHED_MAX {
+            let flushed = self.begun - UNFLUSHED_MAX / 2;
+            await_write(&self.file, self.flushed, flushed - self.flushed)?;
+            self.flushed = flushed;
+        }
         Ok(())
-    }
-
-    fn wait_for_flush(&mut self) -> io::Result<()> {
-        match self.flushing.take().map(JoinHandle::join) {
-            None => Ok(()),
-            Some(Ok(result)) => result,
-            Some(Err(_)) => Err(io::Error::other("a thread that writes ended early")),
-        }
     }
 }
 
@@ -362,7 +357,7 @@ impl FileUpload {
         fs::rename(&self.path, place)
             .map_err(|source| Error::io("put into place", place, source))?;
         if self.blobs.durability == Durability::Synced {
-            self.file.sync_all().map_err(|source| Error::io("sync", place, source))?;
+            self.file.sync_data().map_err(|source| Error::io("sync", place, source))?;
             self.blobs.sync_folder(folder)?;
         }
         Ok(())
@@ -398,8 +393,7 @@ impl Upload for FileUpload {
         }
     }
 
-    fn finish(mut self: Box<Self>, digest: &Digest) -> Result<Finished> {
-        let flushed = self.wait_for_flush();
+    fn finish(self: Box<Self>, digest: &Digest) -> Result<Finished> {
         let found = if digest.algorithm() == self.hash.algorithm() {
             self.hash.clone().finish()
         } else {
@@ -414,7 +408,6 @@ impl Upload for FileUpload {
             self.discard()?;
             return Ok(Finished::Mismatch(found));
         }
-        flushed.map_err(|source| Error::io("write to", &self.path, source))?;
         let folder = self.blobs.folder(digest)?;
         let object = Object(format!(
             "{}/{}/{}.{}",
@@ -436,9 +429,7 @@ impl Upload for FileUpload {
         kept.map(|()| Finished::Object(object, self.size))
     }
 
-    fn discard(mut self: Box<Self>) -> Result<()> {
-        // What could not be written is not missed.
-        let _ = self.wait_for_flush();
+    fn discard(self: Box<Self>) -> Result<()> {
         remove(&note_path(&self.path))?;
         remove(&self.path).map(|_| ())
     }

@@ -16,14 +16,19 @@ use crate::server::{Registry, now, options};
 /// Names the folder that the other process serves.
 pub(crate) const DATA: &str = "CONEX_REGISTRY_TEST_DATA";
 
+/// How many milliseconds it keeps what nothing needs, and what tags were on.
+pub(crate) const TIMES: &str = "CONEX_REGISTRY_TEST_TIMES";
+
 /// No test of its own: what the next one starts and kills.
 #[test]
 fn served_by_another_process() {
     let Some(data) = std::env::var_os(DATA) else { return };
     let mut options = options(Path::new(&data));
     options.durability = Durability::Synced;
-    options.times.lease = Duration::from_secs(2);
-    options.times.history = Duration::from_millis(200);
+    let times = std::env::var(TIMES).unwrap_or_else(|_| "2000 200".to_owned());
+    let mut times = times.split(' ').map(|text| Duration::from_millis(text.parse().unwrap()));
+    options.times.lease = times.next().unwrap();
+    options.times.history = times.next().unwrap();
     options.times.gc_interval = Duration::from_millis(20);
     let server = Server::open(options).unwrap();
     eprintln!("listening on {}", server.address());

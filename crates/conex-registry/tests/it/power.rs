@@ -16,7 +16,7 @@ use conex_oci::Digest;
 use conex_registry::{Repair, check};
 
 use crate::client::{Client, MANIFEST, with_query};
-use crate::killed::{DATA, mended};
+use crate::killed::{DATA, TIMES, mended};
 use crate::server::{Registry, missing, now, program};
 use crate::trace::{CALLS, Node, Step, Trace};
 
@@ -46,12 +46,13 @@ struct Watched {
 }
 
 impl Watched {
-    fn start(data: &Path, log: &Path) -> Self {
+    fn start(data: &Path, log: &Path, times: &str) -> Self {
         let mut strace = Command::new("strace");
         strace.args(["-f", "-qq", "-xx", "-s", "4194304", "-e", CALLS, "-e", "signal=none", "-o"]);
         strace.arg(log).arg(std::env::current_exe().unwrap());
         strace.args(["--exact", "killed::served_by_another_process", "--nocapture"]);
-        strace.env(DATA, data).stdout(Stdio::null()).stderr(Stdio::piped()).stdin(Stdio::piped());
+        strace.env(DATA, data).env(TIMES, times).stdin(Stdio::piped());
+        strace.stdout(Stdio::null()).stderr(Stdio::piped());
         let mut strace = strace.spawn().unwrap();
         let mut lines = BufReader::new(strace.stderr.take().unwrap()).lines();
         let address = loop {
@@ -96,18 +97,34 @@ fn work(client: &Client, round: usize) -> Vec<String> {
             client.push_image("other", "mounted", &layer);
         });
         scope.spawn(|| {
-            let name = format!("doomed{round}");
-            let digest = client.push_image(&name, "1", format!("doomed {round}").as_bytes());
-            let path = format!("/v2/{name}/manifests/{digest}");
+            let digest = client.push_image("doomed", "1", format!("doomed {round}").as_bytes());
+            let path = format!("/v2/doomed/manifests/{digest}");
             assert_eq!(client.delete(&path).status, 202);
-            let layer = Digest::of(format!("doomed {round}").as_bytes());
-            assert_eq!(client.delete(&format!("/v2/{name}/blobs/{layer}")).status, 202);
             // Never finished.
             let path = client.ask("POST", "/v2/app/blobs/uploads/", &[], b"").location();
             client.ask("PATCH", &path, &[], b"half of");
         });
         moves.join().unwrap()
     })
+}
+
+/// Deletes what the work has left behind, and sets tags while it is collected.
+fn tidy_up(client: &Client) {
+    let manifest = client.get("/v2/app/manifests/moving").body;
+    let layer = Digest::of(b"doomed 0");
+    assert_eq!(client.delete(&format!("/v2/doomed/blobs/{layer}")).status, 202);
+    let removed = || {
+        let text = String::from_utf8(client.get("/metrics").body).unwrap();
+        text.contains("conex_registry_gc_objects_total 1\n")
+    };
+    for number in 0.. {
+        let tag = format!("again{number}");
+        assert_eq!(client.push_manifest("app", &tag, MANIFEST, &manifest).status, 201);
+        if removed() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
 }
 
 /// A registry that works, ends and works again, as `strace` saw it. None where there is no
@@ -119,11 +136,14 @@ fn watched(base: &Path) -> Option<(Trace, Vec<String>)> {
     }
     let (data, log) = (base.join("data"), base.join("log"));
     let (mut text, mut moves) = (String::new(), Vec::new());
-    for round in 0..2 {
-        let registry = Watched::start(&data, &log);
-        moves.extend(work(&registry.client, round));
-        // Deleted things are collected meanwhile.
-        std::thread::sleep(std::time::Duration::from_millis(300));
+    for round in 0..3 {
+        // What is deleted goes soon in one of the rounds, in which nothing new needs a lease.
+        let times = if round == 1 { "200 3600000" } else { "3600000 3600000" };
+        let registry = Watched::start(&data, &log, times);
+        match round {
+            1 => tidy_up(&registry.client),
+            _ => moves.extend(work(&registry.client, round)),
+        }
         registry.end();
         text.push_str(&std::fs::read_to_string(&log).unwrap());
     }
