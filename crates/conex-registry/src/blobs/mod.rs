@@ -135,7 +135,7 @@ pub(crate) trait Blobs: Send + Sync {
     /// Objects of one part of all, that have been there since before a moment.
     fn old_objects(&self, part: usize, since: Moment) -> Result<Vec<Object>>;
 
-    /// Whether an earlier process did not end well: then there may be objects that it never settled.
+    /// Whether an earlier process did not end well: there may be objects that it never settled.
     fn is_interrupted(&self) -> bool;
 
     /// Notes that those are gone.

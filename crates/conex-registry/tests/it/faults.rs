@@ -124,6 +124,36 @@ fn uploads_survive_a_restart() {
 }
 
 #[test]
+fn an_upload_is_read_again_after_the_machine_went_down() {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes: Vec<u8> = (0..9_000_000_u32).map(|n| (n >> 5) as u8).collect();
+    for (boot, wanted) in [("this one", 201), ("another", 400)] {
+        let registry = Registry::start(folder.path());
+        let path = begin(&registry.client);
+        assert_eq!(registry.client.ask("PATCH", &path, &[], &bytes).status, 202);
+        drop(registry);
+        // What a disk may make of bytes that nobody waited for.
+        let id = path.rsplit('/').next().unwrap();
+        let uploads = std::fs::read_dir(folder.path().join("uploads")).unwrap();
+        let mut paths = uploads.map(|entry| entry.unwrap().path());
+        let is_upload = |path: &std::path::PathBuf| {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            name.starts_with(id) && !name.ends_with(".state")
+        };
+        if boot == "another" {
+            let file = std::fs::File::options().write(true).open(paths.find(is_upload).unwrap());
+            std::os::unix::fs::FileExt::write_at(&file.unwrap(), &[0; 4096], 40_960).unwrap();
+        }
+        let mut options = options(folder.path());
+        options.boot = boot.to_owned();
+        let registry = Registry::with(options);
+        let digest = format!("digest={}", Digest::of(&bytes));
+        let reply = registry.client.ask("PUT", &with_query(&path, &digest), &[], b"");
+        assert_eq!(reply.status, wanted, "{reply:?}");
+    }
+}
+
+#[test]
 fn ten_thousand_half_finished_uploads_cost_little_and_expire() {
     let folder = tempfile::tempdir().unwrap();
     let registry = Registry::start(folder.path());
