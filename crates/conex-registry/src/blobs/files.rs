@@ -50,6 +50,8 @@ pub(crate) struct FileBlobs {
     folders: Mutex<HashSet<PathBuf>>,
     /// Objects whose rows are not decided yet.
     pending: Mutex<HashSet<Object>>,
+    /// Folders whose removed names may come back with a power cut.
+    removed: Mutex<HashSet<PathBuf>>,
     /// None for who only looks while another process writes.
     usage: Option<Usage>,
 }
@@ -57,7 +59,11 @@ pub(crate) struct FileBlobs {
 impl Drop for FileBlobs {
     fn drop(&mut self) {
         // Every upload holds this too, so nothing is written any more.
-        if let Some(usage) = self.usage.as_ref().filter(|_| self.pending().is_empty()) {
+        let Some(usage) = self.usage.as_ref().filter(|_| self.pending().is_empty()) else { return };
+        // What is removed and comes back would not be looked for. There is nobody to tell of
+        // failures; the next process then looks.
+        let mut removed = self.removed().drain().collect::<Vec<_>>().into_iter();
+        if removed.all(|folder| self.sync_folder(&folder).is_ok()) {
             usage.end();
         }
     }
@@ -75,9 +81,16 @@ impl FileBlobs {
         for folder in [&blobs, &uploads] {
             fs::create_dir_all(folder).map_err(|source| Error::io("create", folder, source))?;
         }
-        let (folders, pending) = (Mutex::default(), Mutex::default());
-        let boot = boot.to_owned();
-        let opened = Self { blobs, uploads, durability, boot, folders, pending, usage };
+        let opened = Self {
+            blobs,
+            uploads,
+            durability,
+            boot: boot.to_owned(),
+            folders: Mutex::default(),
+            pending: Mutex::default(),
+            removed: Mutex::default(),
+            usage,
+        };
         opened.sync_folder(data)?;
         Ok(opened)
     }
@@ -131,6 +144,10 @@ impl FileBlobs {
 
     fn pending(&self) -> MutexGuard<'_, HashSet<Object>> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn removed(&self) -> MutexGuard<'_, HashSet<PathBuf>> {
+        self.removed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The digest of an object's bytes.
@@ -294,7 +311,9 @@ impl Blobs for std::sync::Arc<FileBlobs> {
 
     fn remove(&self, object: &Object) -> Result<()> {
         if let Some(path) = object.path() {
-            remove(&self.blobs.join(path))?;
+            let path = self.blobs.join(path);
+            remove(&path)?;
+            self.removed().extend(path.parent().map(Path::to_owned));
         }
         self.settle(object);
         Ok(())

@@ -77,7 +77,7 @@ impl Drop for Process {
 }
 
 /// Pushes an image; true if everything was acknowledged.
-fn push(client: &Client, tag: &str, layer: &[u8]) -> std::io::Result<Option<Vec<u8>>> {
+pub(crate) fn push(client: &Client, tag: &str, layer: &[u8]) -> std::io::Result<Option<Vec<u8>>> {
     let blob = |bytes: &[u8]| -> std::io::Result<bool> {
         let begun = client.try_ask("POST", "/v2/app/blobs/uploads/", &[], b"")?;
         let path = with_query(&begun.location(), &format!("digest={}", Digest::of(bytes)));

@@ -16,7 +16,7 @@ use conex_oci::Digest;
 use conex_registry::{Repair, check};
 
 use crate::client::{Client, MANIFEST, with_query};
-use crate::killed::{DATA, TIMES, mended};
+use crate::killed::{DATA, TIMES, mended, push};
 use crate::server::{Registry, missing, now, program};
 use crate::trace::{CALLS, Node, Step, Trace};
 
@@ -47,28 +47,38 @@ struct Watched {
 
 impl Watched {
     fn start(data: &Path, log: &Path, times: &str) -> Self {
+        let log = log.to_str().unwrap();
+        let options = ["-qq", "-xx", "-s", "4194304", "-e", CALLS, "-e", "signal=none", "-o", log];
+        Self::try_start(data, &options, times).expect("the server ended")
+    }
+
+    /// None if it ends at once.
+    fn try_start(data: &Path, options: &[&str], times: &str) -> Option<Self> {
         let mut strace = Command::new("strace");
-        strace.args(["-f", "-qq", "-xx", "-s", "4194304", "-e", CALLS, "-e", "signal=none", "-o"]);
-        strace.arg(log).arg(std::env::current_exe().unwrap());
+        strace.arg("-f").args(options).arg(std::env::current_exe().unwrap());
         strace.args(["--exact", "killed::served_by_another_process", "--nocapture"]);
         strace.env(DATA, data).env(TIMES, times).stdin(Stdio::piped());
         strace.stdout(Stdio::null()).stderr(Stdio::piped());
         let mut strace = strace.spawn().unwrap();
-        let mut lines = BufReader::new(strace.stderr.take().unwrap()).lines();
-        let address = loop {
-            let line = lines.next().expect("the server ended").unwrap();
-            if let Some(address) = line.strip_prefix("listening on ") {
-                break address.to_owned();
-            }
+        let mut lines = BufReader::new(strace.stderr.take().unwrap()).lines().map(Result::unwrap);
+        let is_address = |line: String| line.strip_prefix("listening on ").map(str::to_owned);
+        let Some(address) = lines.find_map(is_address) else {
+            strace.wait().unwrap();
+            return None;
         };
         std::thread::spawn(move || lines.for_each(drop));
-        Self { strace, client: Client::new(&address) }
+        Some(Self { strace, client: Client::new(&address) })
     }
 
     /// Has it end as it should.
-    fn end(mut self) {
+    fn end(self) {
+        assert!(self.end_or_gone(), "it does not end well");
+    }
+
+    /// Has it end if it has not. Gives whether it ended well.
+    fn end_or_gone(mut self) -> bool {
         drop(self.strace.stdin.take());
-        assert!(self.strace.wait().unwrap().success());
+        self.strace.wait().unwrap().success()
     }
 }
 
@@ -328,4 +338,75 @@ fn what_was_acknowledged_survives_a_power_cut_at_any_moment() {
             });
         }
     });
+}
+
+/// Calls that change what is kept, and at which of them, counted by thread, the process is killed.
+const KILLED_AT: [(&str, &[usize]); 7] = [
+    ("mkdir", &[1, 2, 3, 4]),
+    ("openat", &[40, 50, 60, 70]),
+    ("rename", &[1, 2]),
+    ("fdatasync", &[1, 2, 3, 5, 7]),
+    ("fsync", &[1, 2, 3, 5]),
+    ("pwrite64", &[1, 4, 9, 16, 25, 36, 49]),
+    ("unlink", &[1]),
+];
+
+#[test]
+fn what_was_acknowledged_survives_a_kill_at_a_call() {
+    if program("strace").is_none() {
+        return missing("strace");
+    }
+    let cases: Vec<(&str, usize)> = KILLED_AT
+        .iter()
+        .flat_map(|(call, numbers)| numbers.iter().map(move |number| (*call, *number)))
+        .collect();
+    let (next, killed) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while let Some((call, number)) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    killed.fetch_add(usize::from(is_killed_at(call, *number)), Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    // The last of each may be one too many: which thread does what is not said.
+    let killed = killed.into_inner();
+    assert!(killed >= cases.len() * 2 / 3, "only {killed} of {} were killed", cases.len());
+}
+
+/// Pushes to a registry that is killed at a call, and looks for what it acknowledged. Gives whether
+/// it was killed at all.
+fn is_killed_at(call: &str, number: usize) -> bool {
+    let what = format!("`{call}` {number}");
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let inject = format!("inject={call}:signal=KILL:when={number}");
+    let options = ["-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &inject];
+    let mut acknowledged = Vec::new();
+    let mut is_killed = true;
+    if let Some(registry) = Watched::try_start(&data, &options, "3600000 3600000") {
+        let mut pushes = (0..6).map(|number: usize| {
+            let layer = format!("layer {number} ").repeat(1 << (2 * number));
+            push(&registry.client, &format!("t{number}"), layer.as_bytes())
+                .map(|manifest| acknowledged.push((manifest.unwrap(), layer)))
+        });
+        is_killed = pushes.any(|pushed| pushed.is_err());
+        drop(pushes);
+        registry.end_or_gone();
+    }
+    let registry = Registry::start(&data);
+    for (manifest, layer) in acknowledged {
+        let digest = Digest::of(&manifest);
+        let reply = registry.client.get(&format!("/v2/app/manifests/{digest}"));
+        assert!(reply.body == manifest, "{what}: a manifest is lost: {reply:?}");
+        let layer = layer.as_bytes();
+        let reply = registry.client.get(&format!("/v2/app/blobs/{}", Digest::of(layer)));
+        assert!(reply.body == layer, "{what}: a layer is lost: {}", reply.status);
+    }
+    drop(registry);
+    mended(&data);
+    let report = check(&data, Repair::No, now()).unwrap();
+    assert!(report.damages.is_empty(), "{what}: {report:#?}");
+    is_killed
 }

@@ -8,7 +8,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use conex_registry::{
-    Anonymous, Content, Durability, Limits, Listen, Moment, Options, Server, Stop, Times,
+    Anonymous, Content, Durability, Error, ErrorKind, Limits, Listen, Moment, Options, Server,
+    Stop, Times,
 };
 
 use crate::client::Client;
@@ -47,17 +48,31 @@ pub(crate) fn options(data: &Path) -> Options {
 
 impl Registry {
     pub(crate) fn start(data: &Path) -> Self {
-        Self::with(options(data))
+        // A process that another test is about to start holds all that this one does for a moment,
+        // and one that was killed is not gone at once.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            match Self::open(options(data)) {
+                Err(error) if error.kind() == ErrorKind::Busy && Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                opened => return opened.unwrap(),
+            }
+        }
     }
 
-    pub(crate) fn with(mut options: Options) -> Self {
+    pub(crate) fn with(options: Options) -> Self {
+        Self::open(options).unwrap()
+    }
+
+    fn open(mut options: Options) -> Result<Self, Error> {
         let trouble: Arc<Mutex<Vec<String>>> = Arc::default();
         let said = trouble.clone();
         options.trouble = Arc::new(move |text| said.lock().unwrap().push(text.to_owned()));
-        let server = Server::open(options).unwrap();
+        let server = Server::open(options)?;
         let (client, stop) = (Client::new(&server.address()), server.stopper());
         let thread = std::thread::spawn(move || server.run().unwrap());
-        Self { client, trouble, stop, thread: Some(thread) }
+        Ok(Self { client, trouble, stop, thread: Some(thread) })
     }
 }
 
