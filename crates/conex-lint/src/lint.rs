@@ -34,6 +34,8 @@ pub struct LintOptions<'a> {
     pub shell: Option<String>,
     /// The files of the build context, with `/` between folders; `None` if it is not known.
     pub context_files: Option<&'a [String]>,
+    /// Names of other contexts (`--build-context`): where the file says one, no image is meant.
+    pub named_contexts: BTreeSet<String>,
 }
 
 /// What the value of a label must look like.
@@ -85,6 +87,7 @@ impl<'a> LintOptions<'a> {
             rules_version: RULES_VERSION,
             shell: None,
             context_files: None,
+            named_contexts: BTreeSet::new(),
         }
     }
 }

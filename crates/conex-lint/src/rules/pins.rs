@@ -52,6 +52,7 @@ fn images<'c, 'a>(context: &'c Context<'a>) -> impl Iterator<Item = &'c StageVie
     context.stages.iter().filter(|stage| {
         stage.parent.is_none()
             && !stage.base.is_empty()
+            && !context.options.named_contexts.contains(&stage.base)
             && !stage.base.eq_ignore_ascii_case("scratch")
             && !stage.base.contains('$')
             // A name that is made of variables alone is somebody else's choice.

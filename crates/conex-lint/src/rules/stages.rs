@@ -29,7 +29,8 @@ const FROM_UNKNOWN: Rule = Rule {
                 let Some(from) = &copy.from else { continue };
                 let known = context.file.resolve_from(stage.stage.index, &from.raw);
                 let Ok(StageRef::External(name)) = known else { continue };
-                if name.contains([':', '/', '@']) {
+                let is_context = context.options.named_contexts.contains(&name);
+                if is_context || name.contains([':', '/', '@']) {
                     continue;
                 }
                 let names = context.file.stages.iter().filter_map(|stage| stage.name.as_deref());
@@ -61,7 +62,12 @@ const UNTRUSTED_REGISTRY: Rule = Rule {
         }
         for stage in context.stages.iter().filter(|stage| stage.parent.is_none()) {
             let base = stage.base.as_str();
-            if base.eq_ignore_ascii_case("scratch") || base.contains('$') || base.is_empty() {
+            let is_context = context.options.named_contexts.contains(base);
+            if is_context
+                || base.eq_ignore_ascii_case("scratch")
+                || base.contains('$')
+                || base.is_empty()
+            {
                 continue;
             }
             let registry = registry(base);

@@ -356,17 +356,50 @@ fn results_go_where_output_says() {
 }
 
 #[test]
-fn a_check_builds_nothing() {
+fn a_check_of_buildkits_rules_builds_nothing_and_answers_as_docker_does() {
     let sandbox = Sandbox::new();
-    let ended = sandbox.build("FROM nosuchimage\nRUN true\n", &["--check"]);
-    assert_eq!(ended.code, 0, "{}", ended.err);
-    let ended = sandbox.build("FROM nosuchimage as a\nMAINTAINER me\n", &["--check"]);
-    assert_eq!(ended.code, 1, "{}", ended.err);
-    assert!(
-        ended.out.contains("FromAsCasing") && ended.out.contains("MaintainerDeprecated"),
-        "{}",
-        ended.out
-    );
+    for flag in ["--check=buildkit", "--call=check"] {
+        let ended = sandbox.build("FROM nosuchimage\nRUN cd /a\n", &[flag]);
+        assert_eq!(ended.code, 0, "{}", ended.err);
+        assert_eq!(ended.out, "Check complete, no warnings found.\n");
+        let ended = sandbox.build("FROM nosuchimage as a\nMAINTAINER me\n", &[flag]);
+        assert_eq!(ended.code, 1, "{}", ended.err);
+        for part in ["FromAsCasing", "MaintainerDeprecated", "2 warnings have been found"] {
+            assert!(ended.out.contains(part), "{part}: {}", ended.out);
+        }
+    }
+    assert!(!sandbox.at("store").exists());
+}
+
+#[test]
+fn a_check_asks_what_lint_asks_and_knows_what_a_build_knows() {
+    let sandbox = Sandbox::new();
+    let text = "ARG base\nFROM $base AS a\nCOPY --from=tools /x /x\nRUN cd /a && make -C /b\n\
+                COPY . /app\n";
+    sandbox.write("context/.git/HEAD", "");
+    let codes = |ended: &crate::sandbox::Ended| {
+        let found: serde_json::Value = serde_json::from_str(&ended.out).unwrap();
+        let found = found.as_array().unwrap().clone();
+        let code = |one: &serde_json::Value| one["code"].as_str().unwrap().to_owned();
+        found.iter().map(code).collect::<Vec<_>>()
+    };
+    let ended = sandbox.build(text, &["--check=format=json", "--build-arg", "base=debian"]);
+    assert_eq!(ended.code, 3, "{}", ended.err);
+    assert_eq!(codes(&ended), ["InvalidDefaultArgInFrom", "DL3022", "DL3003", "ContextNotIgnored"]);
+    // A context of another name is no image; settings count.
+    sandbox.write(".hadolint.yaml", "ignored: [DL3003, InvalidDefaultArgInFrom]\n");
+    let known = ["--check=format=json", "--build-context", "tools=/nowhere"];
+    let ended = sandbox.build(text, &known);
+    assert_eq!((ended.code, codes(&ended)), (0, vec!["ContextNotIgnored".to_owned()]));
+    // Mistakes are findings, with the codes that hadolint has for them.
+    let ended = sandbox.build("FROM a:1\nEXPOSE 99999\nMAINTAINER me\n", &["--check"]);
+    assert_eq!(ended.code, 3, "{}", ended.err);
+    assert!(ended.out.contains("DL3011") && ended.out.contains("DL4000"), "{}", ended.out);
+    for wrong in ["--check=all,format=json", "--call=outline", "--check=format=colour"] {
+        assert_eq!(sandbox.build("FROM a:1\n", &[wrong]).code, 2, "{wrong}");
+    }
+    let ended = sandbox.conex_with(&["build", "--check", "-"], b"FROM debian\n");
+    assert!(ended.code == 3 && ended.out.contains("ImageWithoutTag"), "{}", ended.err);
     assert!(!sandbox.at("store").exists());
 }
 

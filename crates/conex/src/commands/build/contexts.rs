@@ -29,7 +29,8 @@ pub struct Main {
     pub ignore: Option<Ignore>,
     /// The Dockerfile, where the context is nothing else.
     pub dockerfile: Option<Vec<u8>>,
-    folder: PathBuf,
+    /// Where the context lies; nowhere for a lone Dockerfile.
+    pub folder: PathBuf,
     /// `-f` is a path of the context, not of the current folder.
     is_fetched: bool,
 }
@@ -57,7 +58,13 @@ pub fn open_main(
     stdin: &mut Stdin,
 ) -> Result<Main> {
     let context = args.context.as_str();
-    let found = if context == "-" {
+    let found = if context == "-" && lease.is_none() {
+        let text = stdin.take("the context")?;
+        if conex_layer::is_archive(&mut text.as_slice()) {
+            return Err(CliError::usage("`--check` needs a folder as its context, not a tar"));
+        }
+        Found::Dockerfile(text)
+    } else if context == "-" {
         stdin.claim("the context")?;
         received(session, need(lease)?, &mut std::io::stdin())?
     } else if is_git(context) {
@@ -120,7 +127,8 @@ fn open_local(session: &Session, args: &Args, path: &Path) -> Result<Main> {
     };
     let ignore = ignore_file(session, path, dockerfile.as_deref())?;
     // `--check` looks at no file, and needs no store to remember them in.
-    let cache = if args.check { None } else { Some(stat_cache(session, path)?) };
+    let looks_only = super::check::Check::of(args)?.is_some();
+    let cache = if looks_only { None } else { Some(stat_cache(session, path)?) };
     let context = open_folder(path, ignore.clone(), cache)?;
     Ok(Main { context: Some(context), ignore: Some(ignore), ..main })
 }

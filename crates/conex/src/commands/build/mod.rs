@@ -1,5 +1,6 @@
 //! `conex build`.
 
+mod check;
 mod contexts;
 mod fetch;
 mod images;
@@ -144,9 +145,21 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     metadata_file: Option<PathBuf>,
 
-    /// Check the Dockerfile and build nothing
-    #[arg(long)]
-    check: bool,
+    /// Ask all rules of `conex lint` and build nothing; `buildkit` asks only BuildKit's checks, as
+    /// Docker does, and `format=NAME` (json, sarif, github, …) shows findings for programs
+    #[arg(
+        long,
+        value_name = "WHAT",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "all"
+    )]
+    check: Option<String>,
+
+    /// What to do: `build`, or `check` for BuildKit's checks alone (Docker's name for
+    /// `--check=buildkit`)
+    #[arg(long, value_name = "ACT", default_value = "build", conflicts_with = "check")]
+    call: String,
 
     /// Say for every step why it was built or taken from the cache
     #[arg(long)]
@@ -215,16 +228,20 @@ enum OnError {
 
 /// Runs the command.
 pub fn run(session: &Session, args: Args) -> Result<()> {
+    let check = check::Check::of(&args)?;
     // Before any thread: an ordinary user becomes root of a user namespace here.
-    if !args.check {
+    if check.is_none() {
         session.privileges()?;
     }
     let stopper = crate::signals::Stopper::block()?;
     let mut stdin = inputs::Stdin::default();
-    let lease = if args.check { None } else { Some(session.store()?.lease()?) };
-    let secrets = if args.check { Default::default() } else { inputs::secrets(&args.secret)? };
+    let lease = if check.is_some() { None } else { Some(session.store()?.lease()?) };
+    let secrets = if check.is_some() { Default::default() } else { inputs::secrets(&args.secret)? };
     let main = contexts::open_main(session, &args, &secrets, lease.as_ref(), &mut stdin)?;
     let (name, text) = dockerfile_text(&args, &main, &mut stdin)?;
+    if let Some(check::Check::All(format)) = check {
+        return check::everything(session, &args, &main, format, (name, text));
+    }
     let (dockerfile, findings) = conex_dockerfile::parse(&text);
     let source = (name.clone(), String::from_utf8_lossy(&text).into_owned());
     let errors: Vec<Diagnostic> =
@@ -234,8 +251,7 @@ pub fn run(session: &Session, args: Args) -> Result<()> {
         return Err(CliError { source_text: Some(Box::new(source)), ..error });
     }
     let Some(lease) = lease else {
-        let warnings = lint(&args, &dockerfile, main.ignore.as_ref(), &|_, _| None)?;
-        return check(session, &warnings, &source);
+        return check::buildkit(session, &args, &main, &dockerfile, &source);
     };
     let input =
         Input { dockerfile: &dockerfile, source: &source, secrets: &secrets, stopper: &stopper };
@@ -246,40 +262,6 @@ pub fn run(session: &Session, args: Args) -> Result<()> {
         }
         error
     })
-}
-
-/// `--check`: shows what the rules found, and fails if they found something.
-fn check(session: &Session, warnings: &[Diagnostic], source: &(String, String)) -> Result<()> {
-    if warnings.is_empty() {
-        return session.out("Check complete, no warnings found.\n");
-    }
-    let (name, text) = source;
-    let shown = conex_term::Source { name, text };
-    let findings = conex_term::Findings::new(shown, session.out_palette()).all(warnings);
-    let count = warnings.len();
-    let noun = if count == 1 { "warning has" } else { "warnings have" };
-    session.out(&format!("{findings}\nCheck complete, {count} {noun} been found!\n"))?;
-    Err(CliError::exit(crate::error::FAILED))
-}
-
-fn lint(
-    args: &Args,
-    dockerfile: &Dockerfile,
-    ignore: Option<&conex_dockerfile::Ignore>,
-    base: &dyn Fn(&str, &Platform) -> Option<conex_lint::BaseImage>,
-) -> Result<Vec<Diagnostic>> {
-    let build_args = parse::build_args(&args.build_arg)?;
-    let platforms = parse::platforms(&args.platform, &Platform::host())?;
-    let options = conex_lint::CheckOptions {
-        build_args,
-        target: args.target.clone(),
-        scope: if args.check { conex_lint::Scope::All } else { conex_lint::Scope::Needed },
-        ignore,
-        build_platform: Platform::host(),
-        target_platform: platforms.first().cloned().unwrap_or_else(Platform::host),
-        base,
-    };
-    Ok(conex_lint::check(dockerfile, &options).diagnostics)
 }
 
 /// The Dockerfile: what people should call it, and its bytes.
@@ -368,7 +350,9 @@ fn build(
     });
     // What is known of the base images by now lets the rules say more.
     let facts = |name: &str, platform: &Platform| base_images.facts(name, platform);
-    for warning in lint(args, dockerfile, main.ignore.as_ref(), &facts)? {
+    let ignore = main.ignore.as_ref();
+    let options = check::options(args, conex_lint::Scope::Needed, ignore, &facts)?;
+    for warning in conex_lint::check(dockerfile, &options).diagnostics {
         reporter.event(Event::Finding(warning));
     }
     let plan = plan?;

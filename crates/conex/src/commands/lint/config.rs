@@ -8,7 +8,7 @@ use crate::error::{CliError, Result};
 use crate::settings::variable;
 
 /// Flags that `lint` and `lsp` share.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub(in crate::commands) struct ConfigArgs {
     /// The settings file, instead of those that are found (`.hadolint.yaml`, `.conex.toml`)
     #[arg(short, long, value_name = "FILE")]

@@ -45,7 +45,7 @@ pub(in crate::commands) fn find(paths: &[PathBuf]) -> Result<Vec<Input>> {
                 .take(DOCKERFILE_SIZE_MAX as u64 + 1)
                 .read_to_end(&mut bytes)
                 .doing(|| "cannot read standard input".to_owned())?;
-            inputs.push(input("-".to_owned(), None, bytes));
+            inputs.push(Input::new("-".to_owned(), None, bytes));
         } else if path.is_dir() {
             let mut found = Vec::new();
             search(path, 0, &mut found)?;
@@ -63,9 +63,12 @@ pub(in crate::commands) fn find(paths: &[PathBuf]) -> Result<Vec<Input>> {
     Ok(inputs)
 }
 
-fn input(name: String, path: Option<PathBuf>, bytes: Vec<u8>) -> Input {
-    let text = String::from_utf8_lossy(&bytes).into_owned();
-    Input { name, path, bytes, text }
+impl Input {
+    /// A file's bytes under a name.
+    pub(in crate::commands) fn new(name: String, path: Option<PathBuf>, bytes: Vec<u8>) -> Self {
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        Self { name, path, bytes, text }
+    }
 }
 
 fn read(path: &Path) -> Result<Input> {
@@ -74,7 +77,7 @@ fn read(path: &Path) -> Result<Input> {
     let mut bytes = Vec::new();
     file.take(DOCKERFILE_SIZE_MAX as u64 + 1).read_to_end(&mut bytes).doing(act)?;
     let name = path.strip_prefix("./").unwrap_or(path).display().to_string();
-    Ok(input(name, Some(path.to_owned()), bytes))
+    Ok(Input::new(name, Some(path.to_owned()), bytes))
 }
 
 /// Whether a file's name says that it is a Dockerfile.
@@ -155,7 +158,7 @@ pub(in crate::commands) fn forget_folders() {
 
 /// The names in a folder. Those of the last folder are kept: files come folder by folder, and one
 /// may hold thousands.
-fn names_in(folder: &Path) -> Arc<Vec<String>> {
+pub(in crate::commands) fn names_in(folder: &Path) -> Arc<Vec<String>> {
     LAST.with_borrow_mut(|last| {
         if let Some((_, names)) = last.as_ref().filter(|(known, _)| known == folder) {
             return Arc::clone(names);
@@ -176,7 +179,6 @@ pub(in crate::commands) fn with_options<T>(
     work: impl FnOnce(&LintOptions<'_>) -> T,
 ) -> T {
     let surroundings = input.path.as_deref().map(Surroundings::of);
-    let settings = &config.settings;
     let platform = Platform::host();
     let build = CheckOptions {
         build_args: BTreeMap::new(),
@@ -187,7 +189,18 @@ pub(in crate::commands) fn with_options<T>(
         target_platform: platform,
         base: &|_, _| None,
     };
-    work(&LintOptions {
+    let names = surroundings.as_ref().map(|around| around.names.as_slice());
+    work(&options(config, build, names))
+}
+
+/// The options that settings ask for, of a file with these names in its context.
+pub(in crate::commands) fn options<'o>(
+    config: &Config,
+    build: CheckOptions<'o>,
+    names: Option<&'o [String]>,
+) -> LintOptions<'o> {
+    let settings = &config.settings;
+    LintOptions {
         ignored: settings.ignored.iter().cloned().collect::<BTreeSet<_>>(),
         levels: settings.levels.clone(),
         trusted_registries: settings.trusted_registries.clone(),
@@ -195,10 +208,9 @@ pub(in crate::commands) fn with_options<T>(
         strict_labels: settings.strict_labels.unwrap_or(false),
         no_pragmas: settings.no_pragmas.unwrap_or(false),
         rules_version: settings.rules_version.unwrap_or(RULES_VERSION),
-        shell: None,
-        context_files: surroundings.as_ref().map(|around| around.names.as_slice()),
+        context_files: names,
         ..LintOptions::new(build)
-    })
+    }
 }
 
 /// Looks at all files, on all processors.

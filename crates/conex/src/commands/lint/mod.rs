@@ -4,7 +4,7 @@ mod config;
 mod files;
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use conex_lint::{Finding, Fixable, Linted, Safety, Threshold, output};
 
@@ -12,7 +12,7 @@ use crate::error::{CliError, Doing as _, Result};
 use crate::session::Session;
 
 pub(super) use config::{Config, ConfigArgs};
-pub(super) use files::{Input, find, forget_folders, with_options};
+pub(super) use files::{Input, find, forget_folders, names_in, options, with_options};
 
 /// Exit code of a run that found something.
 pub(super) const FINDINGS: u8 = 3;
@@ -84,7 +84,10 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(session: &Session, args: Args) -> Result<()> {
-    let config = Config::read(&args.config)?;
+    let mut config = Config::read(&args.config)?;
+    if args.no_fail {
+        config.settings.no_fail = Some(true);
+    }
     let format = Shown::parse(args.format.as_deref().or(config.settings.format.as_deref()))?;
     let mut inputs = files::find(&args.paths)?;
     if let (Some(name), [input]) = (&args.file_path_in_report, inputs.as_mut_slice()) {
@@ -94,23 +97,76 @@ pub fn run(session: &Session, args: Args) -> Result<()> {
         return mend(session, &args, &config, &mut inputs);
     }
     let linted = files::lint_all(&inputs, &config);
-    let shown = show(session, &args, format, &inputs, &linted);
-    match &args.output {
-        Some(path) => write_file(path, shown.as_bytes())?,
-        None => session.out(&shown)?,
+    let shown = Showing {
+        format,
+        output: args.output.as_deref(),
+        has_color: !args.no_color,
+        exit_code: args.exit_code,
+    };
+    shown.report(session, &config, &inputs, &linted)
+}
+
+/// Where findings go and what they come to.
+pub(super) struct Showing<'s> {
+    pub(super) format: Shown,
+    /// A file instead of standard output.
+    pub(super) output: Option<&'s Path>,
+    /// Whether a terminal gets colour.
+    pub(super) has_color: bool,
+    /// What the program ends with if findings fail.
+    pub(super) exit_code: u8,
+}
+
+impl Showing<'_> {
+    /// Shows what was found, and fails if the settings say so.
+    pub(super) fn report(
+        &self,
+        session: &Session,
+        config: &Config,
+        inputs: &[Input],
+        linted: &[Linted],
+    ) -> Result<()> {
+        let shown = self.text(session, inputs, linted);
+        match self.output {
+            Some(path) => write_file(path, shown.as_bytes())?,
+            None => session.out(&shown)?,
+        }
+        let threshold = config.threshold();
+        let fails = linted.iter().any(|one| {
+            (one.is_error && !one.findings.is_empty())
+                || one.findings.iter().any(|finding| threshold.fails(finding.level))
+        });
+        let no_fail = config.settings.no_fail.unwrap_or(false);
+        if fails && !no_fail { Err(CliError::exit(self.exit_code)) } else { Ok(()) }
     }
-    let threshold = config.threshold();
-    let no_fail = args.no_fail || config.settings.no_fail.unwrap_or(false);
-    let fails = linted.iter().any(|one| {
-        (one.is_error && !one.findings.is_empty())
-            || one.findings.iter().any(|finding| threshold.fails(finding.level))
-    });
-    if fails && !no_fail { Err(CliError::exit(args.exit_code)) } else { Ok(()) }
+
+    fn text(&self, session: &Session, inputs: &[Input], linted: &[Linted]) -> String {
+        let files: Vec<output::File<'_>> = inputs
+            .iter()
+            .zip(linted)
+            .map(|(input, linted)| output::File {
+                name: &input.name,
+                text: &input.text,
+                findings: &linted.findings,
+            })
+            .collect();
+        match self.format {
+            Shown::Format(format) => output::write(format, &files),
+            Shown::Text => {
+                let palette = match self.output {
+                    None if self.has_color => session.out_palette(),
+                    _ => conex_term::Palette::PLAIN,
+                };
+                files.iter().map(|file| text_of(file, palette)).collect::<String>()
+                    + &summary(&files)
+            }
+        }
+    }
 }
 
 /// How findings are shown.
 #[derive(Clone, Copy)]
-enum Shown {
+pub(super) enum Shown {
     /// With their lines, for people.
     Text,
     /// For programs.
@@ -118,7 +174,8 @@ enum Shown {
 }
 
 impl Shown {
-    fn parse(name: Option<&str>) -> Result<Self> {
+    /// The format of a name; text without one.
+    pub(super) fn parse(name: Option<&str>) -> Result<Self> {
         match name {
             None | Some("text") => Ok(Self::Text),
             Some(name) => output::Format::parse(name).map(Self::Format).ok_or_else(|| {
@@ -126,34 +183,6 @@ impl Shown {
                 CliError::usage(format!("`{name}` is no format of findings"))
                     .with_hint(format!("formats are text, {names}"))
             }),
-        }
-    }
-}
-
-fn show(
-    session: &Session,
-    args: &Args,
-    format: Shown,
-    inputs: &[Input],
-    linted: &[Linted],
-) -> String {
-    let files: Vec<output::File<'_>> = inputs
-        .iter()
-        .zip(linted)
-        .map(|(input, linted)| output::File {
-            name: &input.name,
-            text: &input.text,
-            findings: &linted.findings,
-        })
-        .collect();
-    match format {
-        Shown::Format(format) => output::write(format, &files),
-        Shown::Text => {
-            let palette = match args.output {
-                None if !args.no_color => session.out_palette(),
-                _ => conex_term::Palette::PLAIN,
-            };
-            files.iter().map(|file| text_of(file, palette)).collect::<String>() + &summary(&files)
         }
     }
 }
@@ -251,11 +280,11 @@ fn mend(session: &Session, args: &Args, config: &Config, inputs: &mut [Input]) -
 }
 
 /// Replaces a file in one step, its permissions kept.
-pub(super) fn write_file(path: &std::path::Path, bytes: &[u8]) -> Result<()> {
+pub(super) fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     let act = || format!("cannot write `{}`", path.display());
     // What a link points at is replaced, not the link.
     let target = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let folder = target.parent().unwrap_or(std::path::Path::new("."));
+    let folder = target.parent().unwrap_or(Path::new("."));
     let name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let temporary = folder.join(format!(".{name}.conex-{}", std::process::id()));
     let written = (|| {

@@ -310,7 +310,7 @@ fn input(uri: &str, text: &str) -> Input {
     forget_folders();
     let path = path_of(uri);
     let name = path.as_ref().map_or_else(|| uri.to_owned(), |path| path.display().to_string());
-    Input { name, path, bytes: text.as_bytes().to_vec(), text: text.to_owned() }
+    Input::new(name, path, text.as_bytes().to_vec())
 }
 
 /// The path of a `file:` URI.
