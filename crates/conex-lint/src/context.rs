@@ -9,7 +9,7 @@ use conex_report::Span;
 use crate::LintOptions;
 use crate::evaluate::Evaluation;
 use crate::finding::{Edit, Noted, Sink};
-use crate::script::{Arg, Cmd, Shell, ShellText};
+use crate::script::{Arg, Cmd, Reader, Shell, ShellText};
 use crate::text::Lines;
 
 /// A file with everything that rules ask for.
@@ -42,18 +42,10 @@ pub(crate) struct View<'a> {
     pub(crate) line: u32,
     pub(crate) is_trigger: bool,
     pub(crate) script: Option<ShellText>,
-    /// Whether the shell is told to fail when part of a pipe does.
-    pub(crate) has_pipefail: bool,
-    pub(crate) shell: Shell,
+    /// Scripts in the script, which other shells read.
+    inner: Vec<ShellText>,
     /// Its position among the instructions of the stage.
     pub(crate) index: usize,
-}
-
-/// What SHELL said last.
-#[derive(Clone, Copy)]
-struct ShellState {
-    shell: Shell,
-    has_pipefail: bool,
 }
 
 impl<'a> Context<'a> {
@@ -63,18 +55,16 @@ impl<'a> Context<'a> {
         options: &'a LintOptions<'a>,
         evaluation: &Evaluation<'_>,
     ) -> Self {
-        let first = ShellState {
-            shell: options.shell.as_deref().map_or(Shell::Posix, Shell::of_program),
-            has_pipefail: false,
-        };
+        let given = options.shell.as_deref().map(Reader::of_program);
         let lines = Lines::new(text);
-        let mut states: Vec<ShellState> = Vec::new();
+        let mut states: Vec<Reader> = Vec::new();
         let mut stages = Vec::new();
         for (stage, facts) in file.stages.iter().zip(&evaluation.froms) {
             let base = facts.base.clone().unwrap_or_else(|| stage.base.raw.clone());
             let parent = file.stage_named(&base, stage.index).map(|parent| parent.index);
-            let mut state = parent.and_then(|parent| states.get(parent)).copied().unwrap_or(first);
-            state = pragma(&stage.from).map_or(state, |shell| ShellState { shell, ..state });
+            let inherited = parent.and_then(|parent| states.get(parent)).copied();
+            let mut state = inherited.or(given).unwrap_or_else(|| shell_of_base(&base));
+            state = pragma(&stage.from).map_or(state, |shell| Reader { shell, ..state });
             let steps = steps(stage, text, &lines, &mut state);
             states.push(state);
             let is_last = stage.index + 1 == file.stages.len();
@@ -93,9 +83,9 @@ impl<'a> Context<'a> {
         self.stages.iter().flat_map(|stage| &stage.steps)
     }
 
-    /// Every RUN with a script.
+    /// Every script of every RUN.
     pub(crate) fn runs(&self) -> impl Iterator<Item = (&View<'a>, &ShellText)> {
-        self.steps().filter_map(|view| Some((view, view.run()?)))
+        self.stages.iter().flat_map(StageView::runs)
     }
 
     /// Every command of every RUN.
@@ -166,6 +156,13 @@ impl<'a> Context<'a> {
     }
 }
 
+impl<'a> StageView<'a> {
+    /// Every script of every RUN.
+    pub(crate) fn runs(&self) -> impl Iterator<Item = (&View<'a>, &ShellText)> {
+        self.steps.iter().flat_map(|view| view.runs().map(move |script| (view, script)))
+    }
+}
+
 impl View<'_> {
     pub(crate) fn kind(&self) -> &Kind {
         &self.instruction.kind
@@ -175,14 +172,19 @@ impl View<'_> {
     pub(crate) fn run(&self) -> Option<&ShellText> {
         self.script.as_ref().filter(|_| matches!(self.instruction.kind, Kind::Run(_)))
     }
+
+    /// The script of a RUN, and those that it hands to other shells.
+    pub(crate) fn runs(&self) -> impl Iterator<Item = &ShellText> {
+        self.run().into_iter().chain(&self.inner)
+    }
+
+    /// The scripts of an instruction, whichever it is.
+    pub(crate) fn scripts(&self) -> impl Iterator<Item = &ShellText> {
+        self.script.iter().chain(&self.inner)
+    }
 }
 
-fn steps<'a>(
-    stage: &'a Stage,
-    text: &str,
-    lines: &Lines<'_>,
-    state: &mut ShellState,
-) -> Vec<View<'a>> {
+fn steps<'a>(stage: &'a Stage, text: &str, lines: &Lines<'_>, state: &mut Reader) -> Vec<View<'a>> {
     let mut steps = Vec::new();
     for (index, instruction) in stage.instructions.iter().enumerate() {
         let line = instruction.span.start.line;
@@ -190,33 +192,32 @@ fn steps<'a>(
             state.shell = shell;
         }
         let mut push = |instruction: &'a Instruction, is_trigger: bool| {
-            steps.push(View {
-                instruction,
-                line,
-                is_trigger,
-                script: ShellText::of(instruction, text, state.shell)
-                    .or_else(|| ShellText::of_exec(instruction, lines)),
-                has_pipefail: state.has_pipefail,
-                shell: state.shell,
-                index,
-            });
+            let script = ShellText::of(instruction, text, *state)
+                .or_else(|| ShellText::of_exec(instruction, lines));
+            let is_run = matches!(instruction.kind, Kind::Run(_));
+            let inner = script.as_ref().filter(|_| is_run).map(ShellText::inner);
+            let inner = inner.unwrap_or_default();
+            steps.push(View { instruction, line, is_trigger, script, inner, index });
         };
         push(instruction, false);
         match &instruction.kind {
             Kind::Onbuild(onbuild) => push(&onbuild.trigger, true),
             Kind::Shell(words) => {
-                let words: Vec<&str> = words.iter().map(|word| word.raw.as_str()).collect();
-                let program = words.first().copied().unwrap_or("");
-                state.shell = Shell::of_program(program);
-                state.has_pipefail = words.windows(2).any(|pair| {
-                    pair.first().is_some_and(|flag| flag.starts_with('-') && flag.ends_with('o'))
-                        && pair.last() == Some(&"pipefail")
-                });
+                let told = Reader::of_words(words.iter().map(|word| word.raw.as_str()));
+                *state = told.unwrap_or(*state);
             }
             _ => {}
         }
     }
     steps
+}
+
+/// The shell of an image that says nothing of it: images of Windows have no `sh`.
+fn shell_of_base(base: &str) -> Reader {
+    const WINDOWS: [&str; 4] = ["windows/", "windowsservercore", "nanoserver", "servercore"];
+    let base = base.to_ascii_lowercase();
+    let is_windows = WINDOWS.iter().any(|part| base.contains(part));
+    Reader::of_program(if is_windows { "cmd" } else { "sh" })
 }
 
 /// `# hadolint shell=NAME` above an instruction.

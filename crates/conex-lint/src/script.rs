@@ -1,6 +1,7 @@
 //! The shell text of an instruction: put together from its lines and heredocs, parsed, and with the
 //! way back to the file.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use crate::text::Lines;
@@ -30,13 +31,54 @@ impl Shell {
     }
 }
 
+/// What reads a script: a shell, and what it was told when it began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Reader {
+    pub(crate) shell: Shell,
+    /// Told to end when a command fails (`-e`).
+    pub(crate) has_errexit: bool,
+    /// Told to fail when a part of a pipe does (`-o pipefail`).
+    pub(crate) has_pipefail: bool,
+}
+
+impl Reader {
+    /// The shell of a name, told nothing.
+    pub(crate) fn of_program(program: &str) -> Self {
+        Self { shell: Shell::of_program(program), has_errexit: false, has_pipefail: false }
+    }
+
+    /// The shell of a program with its arguments, `env` before it looked through.
+    pub(crate) fn of_words<'w>(words: impl IntoIterator<Item = &'w str>) -> Option<Self> {
+        let mut words = words.into_iter();
+        let mut program = words.next()?;
+        if program.ends_with("/env") || program == "env" {
+            program = words.find(|word| !word.starts_with('-') && !word.contains('='))?;
+        }
+        let mut reader = Self::of_program(program);
+        while let Some(word) = words.next() {
+            let Some(letters) = word.strip_prefix('-').filter(|rest| !rest.starts_with('-')) else {
+                continue;
+            };
+            reader.has_errexit |= letters.contains('e');
+            if letters.ends_with('o') {
+                match words.next() {
+                    Some("pipefail") => reader.has_pipefail = true,
+                    Some("errexit") => reader.has_errexit = true,
+                    _ => {}
+                }
+            }
+        }
+        Some(reader)
+    }
+}
+
 /// A script within a Dockerfile.
 pub(crate) struct ShellText {
     pub(crate) text: String,
     /// Offset in `text`, offset in the file, ascending.
     places: Vec<(usize, usize)>,
     pub(crate) script: Script,
-    pub(crate) shell: Shell,
+    pub(crate) reader: Reader,
     /// Every simple command, in order.
     pub(crate) commands: Vec<Cmd>,
     /// Written as a JSON array: one command without a shell, which no edit of a script mends.
@@ -66,14 +108,14 @@ impl ShellText {
             text,
             places,
             script: Script::default(),
-            shell: Shell::Other,
+            reader: Reader::of_program(""),
             commands: vec![command],
             is_exec: true,
         })
     }
 
     /// The script of an instruction that has one.
-    pub(crate) fn of(instruction: &Instruction, source: &str, shell: Shell) -> Option<Self> {
+    pub(crate) fn of(instruction: &Instruction, source: &str, reader: Reader) -> Option<Self> {
         let form = match &instruction.kind {
             Kind::Run(run) => &run.command,
             Kind::Cmd(command) | Kind::Entrypoint(command) => command,
@@ -82,11 +124,11 @@ impl ShellText {
         };
         let Form::Shell(word) = form else { return None };
         let is_run = matches!(instruction.kind, Kind::Run(_));
-        let (text, places, shell) = match instruction.heredocs.first() {
+        let (text, places, reader) = match instruction.heredocs.first() {
             Some(first) if is_run && is_heredoc_alone(&word.raw) => {
                 let (text, places) = heredoc_text(first);
-                let shell = shebang(&text).unwrap_or(shell);
-                (text, places, shell)
+                let reader = shebang(&text).unwrap_or(reader);
+                (text, places, reader)
             }
             first => {
                 let start = instruction.text.len().checked_sub(word.raw.len())?;
@@ -101,15 +143,48 @@ impl ShellText {
                     text.push_str(source.get(body).unwrap_or(""));
                     text.push('\n');
                 }
-                (text, places, shell)
+                (text, places, reader)
             }
         };
-        if shell == Shell::Other {
-            return None;
-        }
+        (reader.shell != Shell::Other).then(|| Self::new(text, places, reader))
+    }
+
+    fn new(text: String, places: Vec<(usize, usize)>, reader: Reader) -> Self {
         let script = conex_shell::parse(&text);
         let commands = commands(&script, &text);
-        Some(Self { text, places, script, shell, commands, is_exec: false })
+        Self { text, places, script, reader, commands, is_exec: false }
+    }
+
+    /// The scripts in heredocs that shells of this one read: `bash <<EOF`, `cat <<EOF | sh`.
+    pub(crate) fn inner(&self) -> Vec<Self> {
+        let mut found = Vec::new();
+        self.push_inner(INNER_DEPTH_MAX, &mut found);
+        found
+    }
+
+    fn push_inner(&self, depth: usize, found: &mut Vec<Self>) {
+        if self.is_exec || self.script.heredocs.is_empty() || self.script.error.is_some() {
+            return;
+        }
+        // Of programs that start programs the last one, which is what reads.
+        let programs = self.commands.iter().map(|cmd| (cmd.span.start, cmd)).collect();
+        let mut readers = Readers { programs, found: Vec::new() };
+        self.script.visit(&mut readers);
+        for (index, reader) in readers.found {
+            let Some(heredoc) = self.script.heredocs.get(index) else { continue };
+            let body = heredoc.body.of(&self.text);
+            let start = self.place(heredoc.body.start);
+            let (text, places) = without_tabs(body, start, heredoc.strip_tabs);
+            let inner = Self::new(text, places, reader);
+            // What the outer shell expands may well read otherwise before.
+            if inner.script.error.is_some() && !heredoc.quoted {
+                continue;
+            }
+            if let Some(depth) = depth.checked_sub(1) {
+                inner.push_inner(depth, found);
+            }
+            found.push(inner);
+        }
     }
 
     /// The byte of the file that a byte of the text was read from.
@@ -141,11 +216,16 @@ fn is_heredoc_alone(text: &str) -> bool {
 }
 
 fn heredoc_text(heredoc: &conex_dockerfile::Heredoc) -> (String, Vec<(usize, usize)>) {
-    if !heredoc.strip_tabs {
-        return (heredoc.content.clone(), vec![(0, heredoc.source.start)]);
+    without_tabs(&heredoc.content, heredoc.source.start, heredoc.strip_tabs)
+}
+
+/// The body of a heredoc that stands at `start` of the file, as its reader gets it.
+fn without_tabs(body: &str, start: usize, strips: bool) -> (String, Vec<(usize, usize)>) {
+    if !strips {
+        return (body.to_owned(), vec![(0, start)]);
     }
-    let (mut text, mut places, mut at) = (String::new(), Vec::new(), heredoc.source.start);
-    for line in heredoc.content.split_inclusive('\n') {
+    let (mut text, mut places, mut at) = (String::new(), Vec::new(), start);
+    for line in body.split_inclusive('\n') {
         let stripped = line.trim_start_matches('\t');
         places.push((text.len(), at + line.len() - stripped.len()));
         text.push_str(stripped);
@@ -155,12 +235,71 @@ fn heredoc_text(heredoc: &conex_dockerfile::Heredoc) -> (String, Vec<(usize, usi
 }
 
 /// The shell that a script asks for in its first line.
-fn shebang(text: &str) -> Option<Shell> {
-    let line = text.strip_prefix("#!")?.lines().next()?;
-    let mut words = line.split_whitespace().filter(|word| !word.starts_with('-'));
-    let program = words.next()?;
-    let program = if program.ends_with("/env") { words.next()? } else { program };
-    Some(Shell::of_program(program))
+fn shebang(text: &str) -> Option<Reader> {
+    Reader::of_words(text.strip_prefix("#!")?.lines().next()?.split_whitespace())
+}
+
+/// Deepest nesting of scripts in heredocs of scripts.
+const INNER_DEPTH_MAX: usize = 3;
+
+/// Looks for shells that read heredocs.
+struct Readers<'c> {
+    programs: BTreeMap<usize, &'c Cmd>,
+    /// Which heredoc, and what reads it.
+    found: Vec<(usize, Reader)>,
+}
+
+impl Readers<'_> {
+    /// The shell that a command is, if it reads its script from standard input.
+    fn shell(&self, command: &conex_shell::Command) -> Option<Reader> {
+        let cmd = self.programs.get(&command.span.start)?;
+        let mut words = cmd.args.iter().map(|arg| arg.text.as_str());
+        let mut has_script = false;
+        while let Some(word) = words.next() {
+            match word {
+                "-s" | "-" | "--" => break,
+                _ if word.starts_with('-') && word.contains('c') && !word.starts_with("--") => {
+                    return None;
+                }
+                _ if word.starts_with(['-', '+']) && word.ends_with(['o', 'O']) => {
+                    words.next();
+                }
+                _ => has_script |= !word.starts_with(['-', '+']),
+            }
+        }
+        let args = cmd.args.iter().map(|arg| arg.text.as_str());
+        let reader = Reader::of_words(std::iter::once(cmd.name.as_str()).chain(args))?;
+        (reader.shell != Shell::Other && !has_script).then_some(reader)
+    }
+}
+
+impl<'s> Visit<'s> for Readers<'_> {
+    fn pipeline(&mut self, pipeline: &'s conex_shell::Pipeline) {
+        if let [first, second, ..] = pipeline.commands.as_slice()
+            && let Some(cat) = self.programs.get(&first.span.start)
+            && cat.is("cat")
+            && cat.args.is_empty()
+            && let Some(reader) = self.shell(second)
+        {
+            self.found.extend(heredoc_of(first).map(|heredoc| (heredoc, reader)));
+        }
+        conex_shell::walk_pipeline(self, pipeline);
+    }
+
+    fn command(&mut self, command: &'s conex_shell::Command) {
+        if let Some(heredoc) = heredoc_of(command)
+            && let Some(reader) = self.shell(command)
+        {
+            self.found.push((heredoc, reader));
+        }
+        conex_shell::walk_command(self, command);
+    }
+}
+
+/// The heredoc that is a command's standard input.
+fn heredoc_of(command: &conex_shell::Command) -> Option<usize> {
+    let inputs = command.redirects.iter().filter(|one| one.descriptor.is_none());
+    inputs.filter_map(|one| one.heredoc).next_back()
 }
 
 /// One simple command with a name.

@@ -94,7 +94,7 @@ const LOCK_FILE: Rule = Rule {
     fix: Fixable::Unsafe,
     check: Check::Lint(|context, sink| {
         for stage in &context.stages {
-            for (view, script) in stage.steps.iter().filter_map(|v| Some((v, v.run()?))) {
+            for (view, script) in stage.runs() {
                 for cmd in &script.commands {
                     if let Some((lock, instead)) = loose_install(cmd)
                         && has_lock_file(context, stage, view, lock)

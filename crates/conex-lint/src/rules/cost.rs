@@ -22,11 +22,10 @@ const COPY_BEFORE_INSTALL: Rule = Rule {
         for stage in &context.stages {
             let everything = stage.steps.iter().find(|view| copies_everything(view));
             let Some(everything) = everything else { continue };
-            let later = stage.steps.iter().filter(|step| step.index > everything.index);
-            let install =
-                later.filter_map(|view| Some((view, view.run()?))).find_map(|(view, script)| {
-                    script.commands.iter().find_map(|cmd| Some((view, manifest_of(cmd)?)))
-                });
+            let later = stage.runs().filter(|(view, _)| view.index > everything.index);
+            let install = later
+                .flat_map(|(view, script)| script.commands.iter().map(move |cmd| (view, cmd)))
+                .find_map(|(view, cmd)| Some((view, manifest_of(cmd)?)));
             if let Some((install, manifest)) = install {
                 let line = install.line;
                 context
@@ -99,6 +98,11 @@ const VOLATILE_EARLY: Rule = Rule {
             "GITHUB_SHA",
         ];
         for stage in &context.stages {
+            let installs: Vec<&View<'_>> = stage
+                .runs()
+                .filter(|(_, script)| script.commands.iter().any(is_install))
+                .map(|(view, _)| view)
+                .collect();
             for view in &stage.steps {
                 let Kind::Arg(arg) = view.kind() else { continue };
                 let volatile = arg
@@ -106,11 +110,9 @@ const VOLATILE_EARLY: Rule = Rule {
                     .iter()
                     .find(|arg| VOLATILE.contains(&arg.name.raw.to_ascii_uppercase().as_str()));
                 let Some(volatile) = volatile else { continue };
-                let later = stage.steps.iter().filter(|step| step.index > view.index);
-                let install = later
-                    .filter_map(|step| Some((step, step.run()?)))
-                    .find(|(_, script)| script.commands.iter().any(is_install));
-                if let Some((install, _)) = install {
+                let later = installs.partition_point(|step| step.index <= view.index);
+                let install = installs.get(later);
+                if let Some(install) = install {
                     let name = &volatile.name.raw;
                     let line = install.line;
                     sink.add(
@@ -149,7 +151,7 @@ const COMPILER_IN_IMAGE: Rule = Rule {
     level: Level::Style,
     check: Check::Lint(|context, sink| {
         let [stage] = context.stages.as_slice() else { return };
-        for (view, script) in stage.steps.iter().filter_map(|v| Some((v, v.run()?))) {
+        for (view, script) in stage.runs() {
             let compiler = script.commands.iter().filter(|cmd| is_install(cmd)).find_map(|cmd| {
                 let found = cmd.plain().find(|arg| is_compiler(&arg.text))?;
                 let is_taken_out = cmd.has_any_flag(&["t", "virtual"]) || removes_packages(script);
@@ -209,7 +211,7 @@ const DELETED_LATER: Rule = Rule {
     level: Level::Style,
     check: Check::Lint(|context, sink| {
         for stage in context.stages.iter().filter(|stage| context.reaches_image(stage)) {
-            for (view, script) in stage.steps.iter().filter_map(|v| Some((v, v.run()?))) {
+            for (view, script) in stage.runs() {
                 let only_deletes = script.script.error.is_none()
                     && !script.commands.is_empty()
                     && script.commands.iter().all(|cmd| cmd.is("rm"));

@@ -238,7 +238,7 @@ const CHMOD_AFTERWARDS: Rule = Rule {
     level: Level::Style,
     check: Check::Lint(|context, sink| {
         for stage in &context.stages {
-            for (view, script) in stage.steps.iter().filter_map(|v| Some((v, v.run()?))) {
+            for (view, script) in stage.runs() {
                 for cmd in script.commands.iter().filter(|cmd| cmd.is_any(&["chown", "chmod"])) {
                     let copied = cmd.plain().skip(1).find(|arg| {
                         let earlier = stage.steps.iter().filter(|step| step.index < view.index);

@@ -123,7 +123,7 @@ const APT_LISTS: Rule = Rule {
     fix: Fixable::Safe,
     check: Check::Lint(|context, sink| {
         for stage in context.stages.iter().filter(|stage| context.reaches_image(stage)) {
-            for (view, script) in stage.steps.iter().filter_map(|v| Some((v, v.run()?))) {
+            for (view, script) in stage.runs() {
                 let update = script
                     .commands
                     .iter()
@@ -313,37 +313,43 @@ const PIP_NO_CACHE: Rule = Rule {
     codes: &["DL3042"],
     fix: Fixable::Safe,
     check: Check::Lint(|context, sink| {
+        let mut off_by_stage: Vec<bool> = Vec::new();
         for stage in &context.stages {
-            let mut is_off = false;
+            let inherited = stage.parent.and_then(|parent| off_by_stage.get(parent));
+            let mut is_off = inherited.copied().unwrap_or(false);
             for view in &stage.steps {
                 is_off |= sets_no_cache(view.kind());
-                let Some(script) = view.run() else { continue };
-                let off_here = script.text.contains("PIP_NO_CACHE_DIR=");
-                for cmd in script.commands.iter().filter(|cmd| is_pip_install(cmd)) {
-                    let Some(verb) = cmd.args.iter().find(|arg| arg.text == "install") else {
-                        continue;
-                    };
-                    let is_mounted = is_mounted(view, "/root/.cache/pip") || has_pip_mount(view);
-                    let cleans = script.commands.iter().any(|other| {
-                        (other.name.starts_with("pip") && other.has("cache") && other.has("purge"))
-                            || (other.is("rm")
-                                && other.args.iter().any(|arg| arg.text.contains(".cache")))
-                    });
-                    let says = cmd.has_flag("no-cache-dir") || cleans;
-                    if says || is_off || off_here || is_mounted {
-                        continue;
-                    }
-                    let edit = context.behind(script, verb, " --no-cache-dir");
-                    context
-                        .within(sink, view, script, verb.span, "pip's cache stays behind")
-                        .hint("write `pip install --no-cache-dir`, or mount a cache")
-                        .fix(Fix::safe("add `--no-cache-dir`", vec![edit]));
+                if is_off || is_mounted(view, "/root/.cache/pip") || has_pip_mount(view) {
+                    continue;
+                }
+                for script in view.runs() {
+                    pip_caches(context, sink, view, script);
                 }
             }
+            off_by_stage.push(is_off);
         }
     }),
     ..PLAIN
 };
+
+fn pip_caches(context: &Context<'_>, sink: &mut Sink<'_>, view: &View<'_>, script: &ShellText) {
+    let cleans = script.commands.iter().any(|other| {
+        (other.name.starts_with("pip") && other.has("cache") && other.has("purge"))
+            || (other.is("rm") && other.args.iter().any(|arg| arg.text.contains(".cache")))
+    });
+    if cleans || script.text.contains("PIP_NO_CACHE_DIR=") {
+        return;
+    }
+    for cmd in script.commands.iter().filter(|cmd| is_pip_install(cmd)) {
+        let verb = cmd.args.iter().find(|arg| arg.text == "install");
+        let Some(verb) = verb.filter(|_| !cmd.has_flag("no-cache-dir")) else { continue };
+        let edit = context.behind(script, verb, " --no-cache-dir");
+        context
+            .within(sink, view, script, verb.span, "pip's cache stays behind")
+            .hint("write `pip install --no-cache-dir`, or mount a cache")
+            .fix(Fix::safe("add `--no-cache-dir`", vec![edit]));
+    }
+}
 
 fn sets_no_cache(kind: &Kind) -> bool {
     match kind {
@@ -555,7 +561,7 @@ const YARN_CLEAN: Rule = Rule {
     fix: Fixable::Safe,
     check: Check::Lint(|context, sink| {
         for stage in context.stages.iter().filter(|stage| context.reaches_image(stage)) {
-            for (view, script) in stage.steps.iter().filter_map(|v| Some((v, v.run()?))) {
+            for (view, script) in stage.runs() {
                 let mut yarn = script.commands.iter().filter(|cmd| cmd.is("yarn"));
                 let Some(install) = yarn.clone().find(|cmd| cmd.verb_is(&["install"])) else {
                     continue;

@@ -80,8 +80,10 @@ const SUDO: Rule = Rule {
                 if let Kind::User(user) = view.kind() {
                     is_root = matches!(user.raw.split(':').next(), Some("root" | "0"));
                 }
-                let Some(script) = view.run() else { continue };
-                for cmd in script.commands.iter().filter(|cmd| cmd.is("sudo")) {
+                let commands = view.runs().flat_map(|script| {
+                    script.commands.iter().map(move |command| (script, command))
+                });
+                for (script, cmd) in commands.filter(|(_, cmd)| cmd.is("sudo")) {
                     let next = cmd.args.first().filter(|arg| !arg.text.starts_with('-'));
                     let fix = next.filter(|_| is_root).map(|next| {
                         let range =
@@ -259,21 +261,23 @@ const PIPEFAIL: Rule = Rule {
 
 fn pipefail(context: &Context<'_>, sink: &mut Sink<'_>) {
     for (view, script) in context.runs() {
-        if view.has_pipefail || sets_pipefail(script) || starts_with_option(script) {
+        if script.reader.has_pipefail || sets_pipefail(script) || starts_with_option(script) {
             continue;
         }
         let mut first = FirstPipe(None);
         script.script.visit(&mut first);
         let Some(span) = first.0 else { continue };
+        let is_outer = view.run().is_some_and(|outer| std::ptr::eq(outer, script));
         // A shell that knows no pipefail can be told nothing but to be another one.
-        let fix = (!view.is_trigger && view.shell == Shell::Posix).then(|| {
-            let at = context.lines.whole_lines(&view.instruction.source).start;
-            let text = "SHELL [\"/bin/bash\", \"-o\", \"pipefail\", \"-c\"]\n";
-            Fix::risky(
-                "run the steps from here on with bash and `pipefail`",
-                vec![Edit::insert(at, text)],
-            )
-        });
+        let fix =
+            (!view.is_trigger && is_outer && script.reader.shell == Shell::Posix).then(|| {
+                let at = context.lines.whole_lines(&view.instruction.source).start;
+                let text = "SHELL [\"/bin/bash\", \"-o\", \"pipefail\", \"-c\"]\n";
+                Fix::risky(
+                    "run the steps from here on with bash and `pipefail`",
+                    vec![Edit::insert(at, text)],
+                )
+            });
         context
             .within(sink, view, script, span, "if a command before the pipe fails, nobody sees it")
             .hint("write `SHELL [\"/bin/bash\", \"-o\", \"pipefail\", \"-c\"]` before it, or `set -o pipefail` in it")

@@ -60,10 +60,7 @@ pub(super) static RULES: &[&Rule] = &[
 fn scripts<'c, 'a>(
     context: &'c Context<'a>,
 ) -> impl Iterator<Item = (&'c View<'a>, &'c ShellText)> + use<'c, 'a> {
-    context.stages.iter().flat_map(|stage| &stage.steps).filter_map(|view| {
-        let script = view.run()?;
-        script.script.error.is_none().then_some((view, script))
-    })
+    context.runs().filter(|(_, script)| script.script.error.is_none())
 }
 
 /// Calls `visit` for every part of every word, with whether it stands in double quotes.

@@ -15,9 +15,10 @@ const SHELL_SYNTAX: Rule = Rule {
     set: Set::Shell,
     check: Check::Lint(|context, sink| {
         for view in context.steps() {
-            let Some(script) = &view.script else { continue };
-            if let Some(error) = &script.script.error {
-                context.within(sink, view, script, error.span, error.message.clone());
+            for script in view.scripts() {
+                if let Some(error) = &script.script.error {
+                    context.within(sink, view, script, error.span, error.message.clone());
+                }
             }
         }
     }),

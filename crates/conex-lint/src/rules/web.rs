@@ -51,11 +51,12 @@ const WGET_AND_CURL: Rule = Rule {
     check: Check::Lint(|context, sink| {
         for stage in &context.stages {
             let uses = |name: &'static str| {
-                let runs = stage.steps.iter().filter_map(|view| Some((view, view.run()?)));
-                runs.flat_map(|(view, script)| {
-                    script.commands.iter().map(move |cmd| (view, script, cmd))
-                })
-                .find(|(_, _, cmd)| cmd.is(name))
+                stage
+                    .runs()
+                    .flat_map(|(view, script)| {
+                        script.commands.iter().map(move |cmd| (view, script, cmd))
+                    })
+                    .find(|(_, _, cmd)| cmd.is(name))
             };
             if let (Some(wget), Some(curl)) = (uses("wget"), uses("curl")) {
                 let later = if wget.0.index > curl.0.index { wget } else { curl };

@@ -308,3 +308,53 @@ fn long_files_take_no_longer_than_they_are_long() {
         assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
     }
 }
+
+#[test]
+fn scripts_in_heredocs_are_read_by_their_own_shell() {
+    for (step, expected) in [
+        ("RUN <<EOF\ntrue\nls $(x)\nEOF", vec!["SC2046:4:4"]),
+        ("RUN <<EOF bash\ntrue\nls $(x)\nEOF", vec!["SC2046:4:4"]),
+        ("RUN bash <<'EOF'\nls $(x)\nEOF", vec!["SC2046:3:4"]),
+        ("RUN bash -x <<-EOF\n\t\tls $(x)\n\tEOF", vec!["SC2046:3:6"]),
+        ("RUN env A=b bash -s -- b <<EOF\nls $(x)\nEOF", vec!["SC2046:3:4"]),
+        ("RUN cat <<EOF | sh\nls $(x)\nEOF", vec!["SC2046:3:4"]),
+        ("RUN true && \\\n  sh <<EOF\nls $(x)\nEOF", vec!["SC2046:4:4"]),
+        ("RUN <<EOF\nbash <<B\n  ls $(x)\nB\nEOF", vec!["SC2046:4:6"]),
+        ("RUN bash <<A && sh <<B\n[[ a ]]\nA\n[[ a ]]\nB", vec!["SC3010:5:1"]),
+        // The shell of the first line, and what it was told.
+        ("RUN <<EOF\n#!/bin/bash\n[[ a ]]\ncd /a; ls\nEOF", vec!["SC2164:5:1"]),
+        ("RUN <<EOF\n#!/usr/bin/env -S bash -e\n[[ a ]]\ncd /a; ls\nEOF", vec![]),
+        ("RUN sh -e <<EOF\ncd /a; ls\nEOF", vec![]),
+        ("RUN bash -euo pipefail <<EOF\ncd /a; x | y\nEOF", vec![]),
+        ("RUN bash <<EOF\nx | y\nEOF", vec!["DL4006:3:3"]),
+        ("SHELL [\"bash\", \"-euxo\", \"pipefail\", \"-c\"]\nRUN cd /a; x | y", vec![]),
+        // No shells, or no scripts.
+        ("RUN <<EOF\n#!/usr/bin/env python3\nx = [[ $(\nEOF", vec![]),
+        ("RUN python3 - <<'EOF'\nx = `a` $(b)\nEOF", vec![]),
+        ("RUN <<'EOF' python3\nx = `a` $(b)\nEOF", vec![]),
+        ("RUN cat <<'EOF' > /x.sh\ncd /a; ls $(x)\nEOF", vec![]),
+        ("RUN bash /run.sh <<'EOF'\nls $(x)\nEOF", vec![]),
+        ("RUN bash -c 'cat' <<'EOF'\nls $(x)\nEOF", vec![]),
+        ("SHELL [\"pwsh\", \"-Command\"]\nRUN <<EOF\ncd a; ls $(x) | y\nEOF", vec![]),
+        ("SHELL [\"cmd\", \"/S\", \"/C\"]\nRUN cd C:\\a & ls $(x) | y", vec![]),
+        ("FROM mcr.microsoft.com/windows/servercore:ltsc2025\nRUN cd C:\\a & ls | y", vec![]),
+    ] {
+        let found: Vec<String> = linted(&format!("FROM debian:13\n{step}\n"))
+            .findings
+            .iter()
+            .filter(|one| one.level != conex_lint::Level::Style && one.code != "DL3003")
+            .map(|one| format!("{}:{}:{}", one.code, one.span.start.line, one.span.start.column))
+            .collect();
+        assert_eq!(found, expected, "{step}");
+    }
+}
+
+#[test]
+fn mending_a_heredoc_keeps_the_rest_byte_for_byte() {
+    let text = "FROM debian:13\nRUN bash <<-'EOF'   # é\n\t  a=`date`  \n\n\tcd /a;\tls  \n\tEOF\n";
+    let fixed = crate::linting::with_options(|options| {
+        conex_lint::fix(text, options, conex_lint::Safety::Safe, &|_| true)
+    });
+    let expected = text.replace("`date`", "$(date)").replace("cd /a;", "cd /a || exit;");
+    assert_eq!(fixed.text, expected);
+}

@@ -59,11 +59,9 @@ pub(super) const CD_UNCHECKED: Rule = Rule {
     ..PLAIN
 };
 
-/// `set -e` in the script, or a first line that says it.
+/// `set -e` in the script, or a shell that was told so when it began.
 fn sets_errexit(script: &ShellText) -> bool {
-    let first_line = script.text.lines().next().unwrap_or("");
-    let in_shebang = first_line.starts_with("#!") && first_line.contains(" -e");
-    in_shebang
+    script.reader.has_errexit
         || script.commands.iter().any(|cmd| {
             cmd.is("set")
                 && (cmd.has("errexit")

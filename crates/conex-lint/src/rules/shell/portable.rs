@@ -13,7 +13,7 @@ use crate::script::Shell;
 fn posix<'c, 'a>(
     context: &'c Context<'a>,
 ) -> impl Iterator<Item = (&'c View<'a>, &'c ShellText)> + use<'c, 'a> {
-    scripts(context).filter(|(_, script)| script.shell == Shell::Posix)
+    scripts(context).filter(|(_, script)| script.reader.shell == Shell::Posix)
 }
 
 const HINT: &str = "write it as POSIX has it, or choose bash with `SHELL`";

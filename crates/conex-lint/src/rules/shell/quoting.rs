@@ -23,7 +23,7 @@ pub(super) const UNQUOTED_VARIABLE: Rule = Rule {
     fix: Fixable::Unsafe,
     check: Check::Lint(|context, sink| {
         each_run(context, |view, declared| {
-            if let Some(script) = view.run().filter(|s| s.script.error.is_none()) {
+            for script in view.runs().filter(|one| one.script.error.is_none()) {
                 let clean = clean_variables(script, declared);
                 split_words(script, |word| {
                     for part in unquoted(&word.parts) {
@@ -85,7 +85,7 @@ fn split_words<'s>(script: &'s ShellText, mut visit: impl FnMut(&'s Word)) {
             conex_shell::walk_command(self, command);
         }
     }
-    let is_bash = script.shell == crate::script::Shell::Bash;
+    let is_bash = script.reader.shell == crate::script::Shell::Bash;
     script.script.visit(&mut Split { text: &script.text, is_bash, visit: &mut visit });
 }
 
@@ -477,7 +477,19 @@ fn unassigned_in(
     view: &View<'_>,
     mut known: BTreeSet<String>,
 ) {
-    let Some(script) = view.run().filter(|script| script.script.error.is_none()) else { return };
+    // Of the scripts of one step the outer one comes first; what it sets, it may hand on.
+    for script in view.runs().filter(|script| script.script.error.is_none()) {
+        unassigned_in_script(context, sink, view, script, &mut known);
+    }
+}
+
+fn unassigned_in_script(
+    context: &Context<'_>,
+    sink: &mut Sink<'_>,
+    view: &View<'_>,
+    script: &ShellText,
+    known: &mut BTreeSet<String>,
+) {
     let text = script.text.as_str();
     let mut sources_files = false;
     each_command(script, |command| {
