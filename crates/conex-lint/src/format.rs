@@ -78,24 +78,23 @@ fn meaning(instruction: &Instruction) -> String {
         .iter()
         .map(|one| format!("<<{}:{}:{}:{}\n", one.name, one.expand, one.strip_tabs, one.content))
         .collect();
-    let said = without_places(&format!("{:?}", instruction.kind));
+    let comments: Vec<&str> =
+        instruction.comments.iter().map(|comment| comment.text.as_str()).collect();
     let script = match instruction.script() {
         Some(conex_dockerfile::Script::Shell(text)) => words_of_script(&text),
         other => format!("{other:?}"),
     };
     let kind = match &instruction.kind {
         // `as` and `AS` are the same word.
-        Kind::From(from) => format!("{:?}", {
+        Kind::From(from) => {
             let raw = |word: &Option<conex_dockerfile::Word>| word.as_ref().map(|w| w.raw.clone());
-            (&from.base.raw, raw(&from.platform), raw(&from.name))
-        }),
-        // The command's white space is compared as its shell reads it.
-        Kind::Run(run) => {
-            without_places(&format!("{:?} {:?} {:?}", run.mounts, run.network, run.security))
+            format!("{:?}", (&from.base.raw, raw(&from.platform), raw(&from.name)))
         }
-        _ => said,
+        // The command's white space is compared as its shell reads it.
+        Kind::Run(run) => without_places(&(&run.mounts, run.network, run.security)),
+        kind => without_places(kind),
     };
-    format!("{kind}\n{script}\n{heredocs}")
+    format!("{}\n{comments:?}\n{kind}\n{script}\n{heredocs}", instruction.kind.name())
 }
 
 /// A script as its shell reads it: the text itself, or, if only blanks between words changed, the
@@ -122,18 +121,29 @@ fn words_of_script(text: &str) -> String {
     format!("{}\u{2}{bones}", words.out)
 }
 
-/// Debug output without `span: Span { … }`.
-fn without_places(text: &str) -> String {
+/// Debug output without places. In its long form each field has lines of its own, and a text is
+/// one line that begins with a quote: nothing in a text can be taken for a place.
+fn without_places(value: &impl std::fmt::Debug) -> String {
+    let shown = format!("{value:#?}");
     let mut out = String::new();
-    let mut rest = text;
-    while let Some(at) = rest.find("span: Span {") {
-        out.push_str(rest.get(..at).unwrap_or(""));
-        let behind = rest.get(at..).unwrap_or("");
-        // `span: Span { start: Position { … }, end: Position { … } }`
-        let end = behind.match_indices('}').nth(2).map_or(behind.len(), |(at, _)| at + 1);
-        rest = behind.get(end..).unwrap_or("");
+    // The indentation of the place that is being left out.
+    let mut within: Option<usize> = None;
+    for line in shown.lines() {
+        let bare = line.trim_start();
+        let depth = line.len() - bare.len();
+        match within {
+            Some(outer) => {
+                if depth == outer {
+                    within = None;
+                }
+            }
+            None if bare == "Span {" || bare == "span: Span {" => within = Some(depth),
+            None => {
+                out.push_str(bare);
+                out.push('\n');
+            }
+        }
     }
-    out.push_str(rest);
     out
 }
 

@@ -70,6 +70,61 @@ fn mistakes(text: &str) -> usize {
     mistakes.len()
 }
 
+/// Files that each hold one thing that linters look at.
+const CORPUS: &str = include_str!("../../../conex/tests/it/lint/corpus.txt");
+
+#[test]
+fn the_corpus_is_laid_out_once_and_says_the_same() {
+    for text in CORPUS.split("===\n") {
+        let (before, mistakes) = conex_dockerfile::parse(text.as_bytes());
+        match format(text) {
+            Ok(formatted) => {
+                let (after, _) = conex_dockerfile::parse(formatted.as_bytes());
+                assert!(same(&before, &after), "{text}became\n{formatted}");
+                assert_eq!(format(&formatted).as_ref(), Ok(&formatted), "twice:\n{text}");
+            }
+            Err(why) => assert_eq!((why, mistakes.is_empty()), (Unformatted::Mistakes, false)),
+        }
+    }
+}
+
+#[test]
+fn what_differs_in_any_word_is_not_the_same() {
+    let read = |text: &str| conex_dockerfile::parse(text.as_bytes()).0;
+    for (a, b) in [
+        ("FROM a AS b", "FROM a AS c"),
+        ("FROM --platform=linux/amd64 a", "FROM --platform=linux/arm64 a"),
+        ("FROM a\nRUN b  c", "FROM a\nRUN b 'c'"),
+        ("FROM a\nRUN echo 'b  c'", "FROM a\nRUN echo 'b c'"),
+        ("FROM a\nRUN a; b", "FROM a\nRUN a && b"),
+        ("FROM a\nRUN --network=none b", "FROM a\nRUN b"),
+        (
+            "FROM a\nRUN --mount=type=tmpfs,target=/a b",
+            "FROM a\nRUN --mount=type=tmpfs,target=/b b",
+        ),
+        ("FROM a\nRUN <<E\na\nE", "FROM a\nRUN <<E\na \nE"),
+        ("FROM a\nRUN <<E\na\nE", "FROM a\nRUN <<'E'\na\nE"),
+        ("FROM a\nCOPY --link a b", "FROM a\nCOPY a b"),
+        ("FROM a\nCOPY --chmod=1 a b", "FROM a\nCOPY --chmod=2 a b"),
+        ("FROM a\nCMD a  b", "FROM a\nCMD a b"),
+        ("FROM a\nCMD [\"a\"]", "FROM a\nCMD a"),
+        ("FROM a\nENV a=b c=d", "FROM a\nENV a=b"),
+        ("FROM a\nENV a b", "FROM a\nENV a=b"),
+        ("FROM a\nHEALTHCHECK --retries=1 CMD a", "FROM a\nHEALTHCHECK --retries=2 CMD a"),
+        ("FROM a\nONBUILD RUN a", "FROM a\nONBUILD RUN b"),
+        ("FROM a\nUSER a\nUSER b", "FROM a\nUSER b\nUSER a"),
+        ("# a\nFROM a\nUSER b", "FROM a\n# a\nUSER b"),
+        ("FROM a\n# b\n# c\nUSER b", "FROM a\n# c\n# b\nUSER b"),
+        ("# escape=`\nFROM a", "FROM a"),
+        ("# check=skip=all\nFROM a", "# check=error=true\nFROM a"),
+        // A text that looks like a place is text.
+        ("FROM a\nLABEL a=\"span: Span { x } } }\"", "FROM a\nLABEL a=\"span: Span { y } } }\""),
+    ] {
+        assert!(same(&read(a), &read(a)), "{a}");
+        assert!(!same(&read(a), &read(b)), "{a}\nand\n{b}");
+    }
+}
+
 proptest! {
     #[test]
     fn findings_and_edits_are_within_the_text(text in dockerfile()) {
