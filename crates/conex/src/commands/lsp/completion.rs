@@ -1,5 +1,6 @@
 //! What may stand at a place: instructions, flags, stages, images; and what keywords mean.
 
+use conex_dockerfile::{Kind, MountFlag, StageRef};
 use conex_report::{Position, Span};
 use serde_json::{Value, json};
 
@@ -165,6 +166,37 @@ pub(super) fn image(name: &str) -> Value {
 fn item(label: &str, kind: u8, help: &str) -> Value {
     let documentation = json!({ "kind": "markdown", "value": help });
     json!({ "label": label, "kind": kind, "documentation": documentation })
+}
+
+/// The stage that is named at a place, in `FROM`, `--from` or a mount; and where its name stands.
+pub(super) fn stage_help(text: &str, at: Position) -> Option<(String, Span)> {
+    let (file, _) = conex_dockerfile::parse(text.as_bytes());
+    let index = file.stages.iter().rposition(|stage| stage.span.start <= at)?;
+    let current = file.stages.get(index)?;
+    let mut words = vec![&current.base];
+    for instruction in &current.instructions {
+        match &instruction.kind {
+            Kind::Copy(copy) => words.extend(&copy.from),
+            Kind::Run(run) => words.extend(run.mounts.iter().filter_map(MountFlag::from)),
+            _ => {}
+        }
+    }
+    let word = words.into_iter().find(|one| one.span.start <= at && at <= one.span.end)?;
+    let stage = if word.span == current.base.span {
+        file.stage_named(&word.raw, index)?
+    } else {
+        match file.resolve_from(index, &word.raw) {
+            Ok(StageRef::Stage(index)) => file.stages.get(index)?,
+            Ok(StageRef::External(_)) | Err(_) => return None,
+        }
+    };
+    let name = stage.name.clone().unwrap_or_else(|| stage.index.to_string());
+    let (line, count) = (stage.span.start.line, stage.instructions.len());
+    let help = format!(
+        "Stage `{name}`, line {line}: starts from `{}`, {count} instructions.",
+        stage.base.raw
+    );
+    Some((help, word.span))
 }
 
 /// What the keyword at a place means, and where it stands.

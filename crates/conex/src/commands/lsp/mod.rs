@@ -55,8 +55,6 @@ struct Server<'s> {
     config: Config,
     encoding: Encoding,
     documents: BTreeMap<String, String>,
-    /// Names of the store's images, read when first asked for.
-    images: Option<Vec<String>>,
     is_shut_down: bool,
 }
 
@@ -70,7 +68,6 @@ impl<'s> Server<'s> {
             config,
             encoding: Encoding::Utf16,
             documents: BTreeMap::new(),
-            images: None,
             is_shut_down: false,
         }
     }
@@ -214,42 +211,37 @@ impl<'s> Server<'s> {
             let (first, last) = finding.span.lines();
             (last - first, finding.span.end.column.abs_diff(finding.span.start.column))
         });
-        let on_keyword = completion::keyword_help(text, at);
-        let (text, span) = match (on_keyword, found.and_then(|one| Some((one.rule?, one.span)))) {
-            (Some((help, span)), _) => (help.to_owned(), span),
-            (None, Some((rule, span))) => (conex_lint::page(rule), span),
-            (None, None) => return None,
-        };
+        let found = found.and_then(|one| Some((one.rule?, one.span)));
+        let (text, span) = completion::keyword_help(text, at)
+            .map(|(help, span)| (help.to_owned(), span))
+            .or_else(|| completion::stage_help(text, at))
+            .or_else(|| found.map(|(rule, span)| (conex_lint::page(rule), span)))?;
         let contents = json!({ "kind": "markdown", "value": text });
         Some(json!({ "contents": contents, "range": places.range(span) }))
     }
 
-    fn completion(&mut self, parameters: &Value) -> Option<Value> {
+    fn completion(&self, parameters: &Value) -> Option<Value> {
         let (_, text) = self.document(parameters)?;
         let text = text.to_owned();
         let at = Text::new(&text, self.encoding).position(parameters.get("position")?)?;
         let mut items = completion::items(&text, at);
         if completion::wants_image(&text, at) {
-            let names = self.images();
-            items.extend(names.iter().map(|name| completion::image(name)));
+            items.extend(self.images().iter().map(|name| completion::image(name)));
         }
         Some(json!({ "isIncomplete": false, "items": items }))
     }
 
     /// Names of images in the store. Without a store there are none to offer.
-    fn images(&mut self) -> &[String] {
-        let session = self.session;
-        self.images.get_or_insert_with(|| {
-            let images = session.store().ok().and_then(|store| store.images().ok());
-            let mut names: Vec<String> = images
-                .unwrap_or_default()
-                .iter()
-                .flat_map(|image| &image.tags)
-                .map(conex_oci::Reference::familiar)
-                .collect();
-            names.sort();
-            names
-        })
+    fn images(&self) -> Vec<String> {
+        let images = self.session.store().ok().and_then(|store| store.images().ok());
+        let mut names: Vec<String> = images
+            .unwrap_or_default()
+            .iter()
+            .flat_map(|image| &image.tags)
+            .map(conex_oci::Reference::familiar)
+            .collect();
+        names.sort();
+        names
     }
 
     fn actions(&self, parameters: &Value) -> Option<Value> {

@@ -174,9 +174,30 @@ fn an_editor_sees_findings_while_people_type() {
     assert!(labels(&mut client, at(3, 6)).contains(&"--from=".to_owned()));
     assert!(labels(&mut client, at(0, 7)).contains(&"scratch".to_owned()));
 
-    let text = "from   debian:13\n";
+    // Stages are shown where they are named; images of the store are offered as they are now.
+    let text = "FROM debian:13 AS build\nRUN a\nFROM build AS last\n\
+                RUN --mount=from=build,target=/x b\nCOPY --from=0 /a /b\nFROM \n";
     let change = json!({
         "textDocument": { "uri": uri, "version": 3 }, "contentChanges": [{ "text": text }],
+    });
+    client.tell("textDocument/didChange", change);
+    client.diagnostics();
+    for (line, character) in [(2, 6), (3, 18), (4, 12)] {
+        let hover = client.result("textDocument/hover", place(at(line, character)));
+        let shown = hover["contents"]["value"].as_str().unwrap().to_owned();
+        assert_eq!(shown, "Stage `build`, line 1: starts from `debian:13`, 1 instructions.");
+    }
+    assert!(!labels(&mut client, at(5, 5)).contains(&"app:1.4".to_owned()));
+    let ended = sandbox.build("FROM scratch\nENV a=b\n", &["-t", "app:1.4"]);
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    let offered = labels(&mut client, at(5, 5));
+    for name in ["app:1.4", "build", "last", "scratch"] {
+        assert!(offered.contains(&name.to_owned()), "{name}: {offered:?}");
+    }
+
+    let text = "from   debian:13\n";
+    let change = json!({
+        "textDocument": { "uri": uri, "version": 4 }, "contentChanges": [{ "text": text }],
     });
     client.tell("textDocument/didChange", change);
     client.diagnostics();
