@@ -136,6 +136,10 @@ fn fixes_change_what_they_mend_and_nothing_else() {
     let sandbox = sandbox(&[("Dockerfile", FAULTY)]);
     let (code, diff, err) = run(&sandbox, &["lint", "--fix", "--diff"]);
     assert_eq!((code, read(&sandbox, "Dockerfile").as_str()), (0, FAULTY), "{err}");
+    // The numbers are those of the summary.
+    let (_, shown, _) = run(&sandbox, &["lint"]);
+    assert!(shown.contains("; `--fix` mends 3, with"), "{shown}");
+    assert!(err.contains("3 findings would be mended in 1 file; "), "{err}");
     insta::assert_snapshot!(diff, @r#"
     --- a/Dockerfile
     +++ b/Dockerfile

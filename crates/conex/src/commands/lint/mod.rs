@@ -250,10 +250,18 @@ fn mend(session: &Session, args: &Args, config: &Config, inputs: &mut [Input]) -
     let (mut count, mut left, mut file_count) = (0, 0, 0);
     let mut shown = String::new();
     for input in inputs.iter_mut() {
-        let fixed = with_options(config, input, |options| {
+        let (fixed, mended) = with_options(config, input, |options| {
+            let fixable = |findings: &[Finding]| {
+                let may = |finding: &&Finding| {
+                    select(finding) && finding.fix.as_ref().is_some_and(|fix| fix.safety <= safety)
+                };
+                findings.iter().filter(may).count()
+            };
+            let before = conex_lint::lint(input.text.as_bytes(), options).findings;
             let fixed = conex_lint::fix(&input.text, options, safety, &select);
-            left += conex_lint::lint(fixed.text.as_bytes(), options).findings.len();
-            fixed
+            let after = conex_lint::lint(fixed.text.as_bytes(), options).findings;
+            left += after.len();
+            (fixed, fixable(&before).saturating_sub(fixable(&after)))
         });
         if fixed.text == input.text {
             if input.path.is_none() && !args.diff {
@@ -261,7 +269,7 @@ fn mend(session: &Session, args: &Args, config: &Config, inputs: &mut [Input]) -
             }
             continue;
         }
-        count += fixed.count;
+        count += mended;
         file_count += 1;
         if args.diff {
             shown.push_str(&conex_lint::unified(&input.name, &input.text, &fixed.text));
@@ -275,7 +283,11 @@ fn mend(session: &Session, args: &Args, config: &Config, inputs: &mut [Input]) -
     }
     session.out(&shown)?;
     let verb = if args.diff { "would be mended" } else { "mended" };
-    session.err(&format!("{count} {verb} in {file_count} files; {left} findings are left"));
+    let noun = |count: usize, noun: &str| {
+        if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+    };
+    let (found, files) = (noun(count, "finding"), noun(file_count, "file"));
+    session.err(&format!("{found} {verb} in {files}; {left} left"));
     Ok(())
 }
 
