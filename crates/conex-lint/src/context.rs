@@ -23,6 +23,42 @@ pub(crate) struct Context<'a> {
     pub(crate) instructions: Vec<&'a Instruction>,
 }
 
+/// What stages hand to those that start from them. The last one that starts from a stage takes
+/// what the others copy, so that a chain of stages, however long, copies nothing.
+pub(crate) struct Inheritance<T> {
+    by_stage: Vec<Option<T>>,
+    /// How many stages still start from each.
+    heirs: Vec<usize>,
+}
+
+impl<T: Clone> Inheritance<T> {
+    /// Nothing yet, of stages with these parents.
+    pub(crate) fn new(parents: impl Iterator<Item = Option<usize>> + Clone) -> Self {
+        let mut heirs = vec![0; parents.clone().count()];
+        for parent in parents.flatten() {
+            if let Some(count) = heirs.get_mut(parent) {
+                *count += 1;
+            }
+        }
+        Self { by_stage: Vec::new(), heirs }
+    }
+
+    /// What the next stage starts with.
+    pub(crate) fn of(&mut self, parent: Option<usize>) -> Option<T> {
+        let parent = parent?;
+        let heirs = self.heirs.get_mut(parent)?;
+        *heirs = heirs.saturating_sub(1);
+        let slot = self.by_stage.get_mut(parent)?;
+        if *heirs == 0 { slot.take() } else { slot.clone() }
+    }
+
+    /// Keeps what a stage came to, if another one starts from it.
+    pub(crate) fn keep(&mut self, value: T) {
+        let is_wanted = self.heirs.get(self.by_stage.len()).is_some_and(|heirs| *heirs > 0);
+        self.by_stage.push(is_wanted.then_some(value));
+    }
+}
+
 /// A stage.
 pub(crate) struct StageView<'a> {
     pub(crate) stage: &'a Stage,
@@ -61,7 +97,7 @@ impl<'a> Context<'a> {
         let mut stages = Vec::new();
         for (stage, facts) in file.stages.iter().zip(&evaluation.froms) {
             let base = facts.base.clone().unwrap_or_else(|| stage.base.raw.clone());
-            let parent = file.stage_named(&base, stage.index).map(|parent| parent.index);
+            let parent = facts.parent;
             let inherited = parent.and_then(|parent| states.get(parent)).copied();
             let mut state = inherited.or(given).unwrap_or_else(|| shell_of_base(&base));
             state = pragma(&stage.from).map_or(state, |shell| Reader { shell, ..state });
@@ -110,6 +146,16 @@ impl<'a> Context<'a> {
             at = self.stages.get(index).and_then(|view| view.parent);
         }
         false
+    }
+
+    /// What stands at an instruction.
+    pub(crate) fn view_of(&self, instruction: &Instruction) -> Option<&View<'a>> {
+        let line = instruction.span.start.line;
+        let behind = self.stages.partition_point(|one| one.stage.span.start.line <= line);
+        let steps = &self.stages.get(behind.checked_sub(1)?)?.steps;
+        let first = steps.partition_point(|view| view.line < line);
+        let mut here = steps.iter().skip(first).take_while(|view| view.line == line);
+        here.find(|view| std::ptr::eq(view.instruction, instruction))
     }
 
     /// The text of a range.

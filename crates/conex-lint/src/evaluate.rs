@@ -4,6 +4,7 @@
 //! Follows the builder's rules for ARG and ENV. Never fails: a word that does not expand has no
 //! value here, and the build says why.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use conex_dockerfile::{
@@ -12,6 +13,7 @@ use conex_dockerfile::{
 use conex_oci::Platform;
 use conex_report::Span;
 
+use crate::context::Inheritance;
 use crate::suggest::nearest;
 use crate::{CheckOptions, Scope};
 
@@ -47,6 +49,8 @@ pub(crate) struct FromFacts {
     pub(crate) default_base: Option<String>,
     /// The platform asked for.
     pub(crate) platform: Option<Value>,
+    /// The stage that it starts from.
+    pub(crate) parent: Option<usize>,
     /// Names that no global argument has, with the nearest that one has.
     pub(crate) undeclared: Vec<Undefined>,
 }
@@ -148,6 +152,10 @@ struct State<'a> {
     is_complete: bool,
 }
 
+/// Most names compared to make suggestions for one file: people declare dozens, and each name that
+/// nothing sets is compared with all of them.
+const SUGGESTION_COST_MAX: usize = 200_000;
+
 /// Arguments that switch features of the builder, and are never variables of a build.
 const SWITCHES: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
 
@@ -160,13 +168,14 @@ impl<'a> Evaluation<'a> {
             .iter()
             .map(|stage| from_facts(file.escape, stage, &globals, &names, &defaults))
             .collect();
+        let froms = with_parents(file, froms);
         let needed = needed_stages(file, options, &froms);
-        let mut states: Vec<State<'a>> = Vec::new();
+        let mut states = Inheritance::new(froms.iter().map(|facts| facts.parent));
+        let budget = Cell::new(SUGGESTION_COST_MAX);
         let mut stages = Vec::new();
         for (stage, facts) in file.stages.iter().zip(&froms) {
             let base = facts.base.as_deref().unwrap_or("");
-            let parent = file.stage_named(base, stage.index).map(|parent| parent.index);
-            let inherited = parent.and_then(|parent| states.get(parent)).cloned();
+            let inherited: Option<State<'a>> = states.of(facts.parent);
             let mut base_platform = None;
             let state = match inherited {
                 Some(state) => state,
@@ -180,9 +189,10 @@ impl<'a> Evaluation<'a> {
                     state_of_image(image)
                 }
             };
-            let mut run = Run { file, options, globals: &globals, state, steps: Vec::new() };
+            let mut run =
+                Run { file, options, globals: &globals, state, steps: Vec::new(), budget: &budget };
             run.stage(stage);
-            states.push(run.state);
+            states.keep(run.state);
             if needed.contains(&stage.index) {
                 stages.push(StageFacts { stage, steps: run.steps, base_platform });
             }
@@ -270,8 +280,22 @@ fn from_facts(
         default_base: defaults.expand(escape, &stage.base.raw).map(|value| value.text),
         base: base.map(|value| value.text),
         platform,
+        parent: None,
         undeclared,
     }
+}
+
+/// Finds the stages that others start from: the last one before of the name.
+fn with_parents(file: &Dockerfile, mut froms: Vec<FromFacts>) -> Vec<FromFacts> {
+    let mut named: BTreeMap<String, usize> = BTreeMap::new();
+    for (stage, facts) in file.stages.iter().zip(&mut froms) {
+        let base = facts.base.as_ref().unwrap_or(&stage.base.raw);
+        facts.parent = named.get(&base.to_ascii_lowercase()).copied();
+        if let Some(name) = &stage.name {
+            named.insert(name.to_ascii_lowercase(), stage.index);
+        }
+    }
+    froms
 }
 
 fn wanted_platform(facts: &FromFacts, options: &CheckOptions<'_>) -> Platform {
@@ -319,8 +343,7 @@ fn needed_stages(
             continue;
         }
         let Some(stage) = file.stages.get(index) else { continue };
-        let base = froms.get(index).and_then(|facts| facts.base.as_deref()).unwrap_or("");
-        open.extend(file.stage_named(base, index).map(|parent| parent.index));
+        open.extend(froms.get(index).and_then(|facts| facts.parent));
         for instruction in &stage.instructions {
             let froms: Vec<&Word> = match &instruction.kind {
                 Kind::Copy(copy) => copy.from.iter().collect(),
@@ -345,6 +368,8 @@ struct Run<'r, 'a> {
     globals: &'r Variables,
     state: State<'a>,
     steps: Vec<Step<'a>>,
+    /// How many names may still be compared for suggestions.
+    budget: &'r Cell<usize>,
 }
 
 impl<'a> Run<'_, 'a> {
@@ -456,7 +481,12 @@ impl<'a> Run<'_, 'a> {
         if self.state.declared.contains(&name) || SWITCHES.contains(&name.as_str()) {
             return None;
         }
-        let near = nearest(&name, self.state.variables.names()).map(str::to_owned);
+        let left = self.budget.get().checked_sub(self.state.variables.values.len());
+        self.budget.set(left.unwrap_or(0));
+        let near = left.and_then(|_| nearest(&name, self.state.variables.names()));
+        // `GOPATH` and its like are names of their own, which images set that know them.
+        let is_other = !self.state.is_complete && near == Some("PATH") && name.ends_with("PATH");
+        let near = near.filter(|_| !is_other).map(str::to_owned);
         if !self.state.is_complete && near.is_none() {
             return None;
         }

@@ -1,5 +1,8 @@
 //! Makes the edits of findings, and says how BuildKit's checks are mended.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
+
 use crate::Rule;
 use crate::context::Context;
 use crate::finding::{Edit, Finding, Fix, Safety};
@@ -84,19 +87,23 @@ fn brokenness(findings: &[Finding]) -> usize {
 /// Those that do not touch what an earlier one touches.
 fn compatible<'f>(fixes: &[&'f Fix]) -> Vec<&'f Fix> {
     let mut chosen: Vec<&Fix> = Vec::new();
-    let mut taken: Vec<std::ops::Range<usize>> = Vec::new();
+    // Ends by starts. None of them overlap, so that only the neighbours of an edit can touch it.
+    let mut taken: BTreeMap<usize, usize> = BTreeMap::new();
     for fix in fixes {
         let clashes = |edit: &Edit| {
-            taken.iter().any(|other| {
-                let (a, b) = (&edit.range, other);
-                // Two insertions at one place have no order of their own.
-                (a.start < b.end && b.start < a.end) || a.start == b.start || a.end == b.end
-            })
+            let Range { start, end } = edit.range;
+            let before = taken.range(..start).next_back();
+            // Two insertions at one place have no order of their own.
+            before.is_some_and(|(_, other)| *other > start || *other == end)
+                || taken
+                    .range(start..)
+                    .next()
+                    .is_some_and(|(at, other)| *at == start || *at < end || *other == end)
         };
         if fix.edits.iter().any(clashes) {
             continue;
         }
-        taken.extend(fix.edits.iter().map(|edit| edit.range.clone()));
+        taken.extend(fix.edits.iter().map(|edit| (edit.range.start, edit.range.end)));
         chosen.push(fix);
     }
     chosen

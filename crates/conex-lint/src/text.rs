@@ -1,5 +1,6 @@
 //! Between places of a text as people count them and byte offsets.
 
+use std::cell::Cell;
 use std::ops::Range;
 
 use conex_report::{Position, Span};
@@ -8,6 +9,10 @@ use conex_report::{Position, Span};
 pub(crate) struct Lines<'t> {
     text: &'t str,
     starts: Vec<usize>,
+    is_ascii: bool,
+    /// The last place that was counted: line, byte offset, characters before it. A long line with
+    /// many findings is walked once, not once a finding.
+    last: Cell<(usize, usize, usize)>,
 }
 
 impl<'t> Lines<'t> {
@@ -18,20 +23,29 @@ impl<'t> Lines<'t> {
         if let Some(first) = starts.first_mut().filter(|_| text.starts_with('\u{feff}')) {
             *first = '\u{feff}'.len_utf8();
         }
-        Self { text, starts }
+        let is_ascii = text.trim_start_matches('\u{feff}').is_ascii();
+        Self { text, starts, is_ascii, last: Cell::new((0, 0, 0)) }
     }
 
     /// The byte offset of a place; the end of its line if the line is shorter.
     pub(crate) fn offset(&self, position: Position) -> usize {
         let index = usize::try_from(position.line.saturating_sub(1)).unwrap_or(usize::MAX);
         let Some(start) = self.starts.get(index).copied() else { return self.text.len() };
-        let rest = self.text.get(start..).unwrap_or("");
-        let line = rest.split('\n').next().unwrap_or("");
+        let end = self.starts.get(index + 1).map_or(self.text.len(), |next| next - 1);
         let column = usize::try_from(position.column.saturating_sub(1)).unwrap_or(usize::MAX);
-        if line.is_ascii() {
-            return start + column.min(line.len());
+        if self.is_ascii {
+            return start.saturating_add(column).min(end);
         }
-        start + line.char_indices().nth(column).map_or(line.len(), |(at, _)| at)
+        let (line, at, count) = self.last.get();
+        let (at, count) = if line == index && count <= column { (at, count) } else { (start, 0) };
+        let rest = self.text.get(at..end).unwrap_or("");
+        match rest.char_indices().nth(column - count) {
+            Some((more, _)) => {
+                self.last.set((index, at + more, column));
+                at + more
+            }
+            None => end,
+        }
     }
 
     pub(crate) fn range(&self, span: Span) -> Range<usize> {
@@ -42,7 +56,16 @@ impl<'t> Lines<'t> {
     pub(crate) fn position(&self, offset: usize) -> Position {
         let line = self.starts.partition_point(|start| *start <= offset).max(1);
         let start = self.starts.get(line - 1).copied().unwrap_or(0);
-        let column = self.text.get(start..offset).map_or(0, |before| before.chars().count());
+        let column = if self.is_ascii {
+            offset.saturating_sub(start)
+        } else {
+            let (known, at, count) = self.last.get();
+            let is_near = known == line - 1 && start <= at && at <= offset;
+            let (at, count) = if is_near { (at, count) } else { (start, 0) };
+            let more = self.text.get(at..offset).map_or(0, |before| before.chars().count());
+            self.last.set((line - 1, offset, count + more));
+            count + more
+        };
         let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
         Position { line: number(line), column: number(column + 1) }
     }

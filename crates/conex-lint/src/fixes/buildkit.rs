@@ -30,7 +30,8 @@ pub(crate) fn complete(finding: &mut Finding, rule: &'static Rule, context: &Con
         "ExposeProtoCasing" => expose(context, instruction),
         "WorkdirRelativePath" => workdir(context, instruction),
         "UndefinedVar" => variable(context, finding, instruction),
-        "JSONArgsRecommended" => view_of(context, instruction)
+        "JSONArgsRecommended" => context
+            .view_of(instruction)
             .and_then(|view| exec_form(context, view))
             .map(|edit| Fix::safe("write the command as a JSON array", vec![edit])),
         "MultipleInstructionsDisallowed" => {
@@ -46,10 +47,6 @@ fn instruction_at<'c>(context: &'c Context<'_>, finding: &Finding) -> Option<&'c
     let behind = all.partition_point(|one| one.span.start.line <= finding.line);
     let one = all.get(behind.checked_sub(1)?)?;
     (finding.line <= one.span.lines().1).then_some(*one)
-}
-
-fn view_of<'c, 'a>(context: &'c Context<'a>, instruction: &Instruction) -> Option<&'c View<'a>> {
-    context.steps().find(|view| std::ptr::eq(view.instruction, instruction))
 }
 
 fn stage_name(context: &Context<'_>, instruction: &Instruction) -> Option<Fix> {

@@ -1,10 +1,12 @@
 //! What lies in the build context, and is copied or left aside. Asked only where the files of the
 //! context are known.
 
+use std::collections::BTreeSet;
+
 use conex_dockerfile::Kind;
 
 use super::{Check, Fixable, Level, PLAIN, Rule, Set};
-use crate::context::{Context, StageView, View};
+use crate::context::{Context, Inheritance, View};
 use crate::finding::{Edit, Fix, Sink};
 use crate::script::{Cmd, ShellText};
 
@@ -93,20 +95,67 @@ const LOCK_FILE: Rule = Rule {
     level: Level::Style,
     fix: Fixable::Unsafe,
     check: Check::Lint(|context, sink| {
+        let parents = context.stages.iter().map(|stage| stage.parent);
+        let mut frozen_by_stage: Inheritance<BTreeSet<&'static str>> = Inheritance::new(parents);
         for stage in &context.stages {
-            for (view, script) in stage.runs() {
-                for cmd in &script.commands {
-                    if let Some((lock, instead)) = loose_install(cmd)
-                        && has_lock_file(context, stage, view, lock)
-                    {
-                        complain(context, sink, (view, script, cmd), lock, instead);
+            // Where files are copied to, and what the environment keeps to.
+            let mut copied: BTreeSet<&str> = BTreeSet::new();
+            let mut frozen = frozen_by_stage.of(stage.parent).unwrap_or_default();
+            for view in &stage.steps {
+                match view.kind() {
+                    Kind::Copy(copy) => copied.extend(copy.transfer.sources.iter().map(base_name)),
+                    Kind::Env(env) => {
+                        frozen.extend(env.pairs.iter().filter_map(|pair| kept_by(&pair.key.raw)));
                     }
+                    _ => {}
+                }
+                for script in view.runs() {
+                    installs(context, sink, (view, script), &copied, &mut frozen);
                 }
             }
+            frozen_by_stage.keep(frozen);
         }
     }),
     ..PLAIN
 };
+
+/// Complains of the installs of a script that keep to no lock file.
+fn installs(
+    context: &Context<'_>,
+    sink: &mut Sink<'_>,
+    (view, script): (&View<'_>, &ShellText),
+    copied: &BTreeSet<&str>,
+    frozen: &mut BTreeSet<&'static str>,
+) {
+    for cmd in &script.commands {
+        // `bundle config set frozen true`, and the older ways to write it.
+        let config = cmd.is("bundle") && cmd.verb_is(&["config"]);
+        if config && cmd.args.iter().any(|arg| matches!(&*arg.text, "frozen" | "deployment")) {
+            frozen.insert("Gemfile.lock");
+        }
+        let Some((lock, instead)) = loose_install(cmd) else { continue };
+        let lies_there = context.options.context_files.is_some_and(|files| lies(files, lock));
+        if !frozen.contains(lock) && (lies_there || copied.contains(lock)) {
+            complain(context, sink, (view, script, cmd), lock, instead);
+        }
+    }
+}
+
+/// The lock file that an environment variable makes installs keep to.
+fn kept_by(variable: &str) -> Option<&'static str> {
+    Some(match variable {
+        "BUNDLE_DEPLOYMENT" | "BUNDLE_FROZEN" => "Gemfile.lock",
+        "UV_FROZEN" | "UV_LOCKED" => "uv.lock",
+        "YARN_ENABLE_IMMUTABLE_INSTALLS" => "yarn.lock",
+        "PIPENV_IGNORE_PIPFILE" | "PIPENV_DEPLOY" => "Pipfile.lock",
+        _ => return None,
+    })
+}
+
+/// The last part of a path.
+fn base_name(word: &conex_dockerfile::Word) -> &str {
+    word.raw.trim_matches('"').trim_end_matches('*').rsplit('/').next().unwrap_or("")
+}
 
 fn complain(
     context: &Context<'_>,
@@ -115,14 +164,13 @@ fn complain(
     lock: &str,
     instead: &str,
 ) {
-    let is_npm = instead == "npm ci";
     let last = cmd.args.last().map_or(cmd.name_span, |arg| arg.span);
-    let fix = match cmd.verb().filter(|_| is_npm) {
-        Some(verb) => Some(Edit::replace(script.source(verb.span), "ci")),
-        None => {
-            let flag = instead.split_whitespace().find(|word| word.starts_with("--"));
-            flag.map(|flag| Edit::insert(script.source(last).end, format!(" {flag}")))
-        }
+    let fix = match instead.split_whitespace().find(|word| word.starts_with("--")) {
+        Some(flag) => Some(Edit::insert(script.source(last).end, format!(" {flag}"))),
+        // Another verb: `npm ci` for `npm install`.
+        None => cmd.verb().filter(|_| instead.split(' ').count() == 2).map(|verb| {
+            Edit::replace(script.source(verb.span), instead.rsplit(' ').next().unwrap_or(""))
+        }),
     };
     context
         .within(sink, view, script, cmd.span, format!("the install does not keep to `{lock}`"))
@@ -168,28 +216,21 @@ fn loose_install(cmd: &Cmd) -> Option<(&'static str, &'static str)> {
             let kept = has(&["--frozen", "--deployment"]);
             (!kept).then_some(("Gemfile.lock", "bundle install --frozen"))
         }
+        "npm" if cmd.verb_is(&["update", "up", "upgrade"]) => Some(("package-lock.json", "npm ci")),
+        "bun" if cmd.verb_is(&["install", "i"]) && arguments == 1 => {
+            let kept = has(&["--frozen-lockfile"]);
+            (!kept).then_some(("bun.lock", "bun install --frozen-lockfile"))
+        }
+        "poetry" if cmd.verb_is(&["update"]) => Some(("poetry.lock", "poetry install")),
+        "bundle" if cmd.verb_is(&["update"]) => Some(("Gemfile.lock", "bundle install")),
+        "go" if cmd.verb_is(&["mod"]) && cmd.has("tidy") => Some(("go.sum", "go mod download")),
+        "dotnet" if cmd.verb_is(&["restore"]) && !has(&["--locked-mode"]) => {
+            Some(("packages.lock.json", "dotnet restore --locked-mode"))
+        }
         "composer" if cmd.verb_is(&["update", "upgrade"]) => {
             Some(("composer.lock", "composer install"))
         }
         "go" if cmd.verb_is(&["get"]) && cmd.has_flag("u") => Some(("go.sum", "go mod download")),
         _ => None,
     }
-}
-
-/// Whether the file lies in the context, or an earlier step of the stage copies it by name.
-fn has_lock_file(
-    context: &Context<'_>,
-    stage: &StageView<'_>,
-    view: &View<'_>,
-    lock: &str,
-) -> bool {
-    let known = context.options.context_files.is_some_and(|files| lies(files, lock));
-    known
-        || stage.steps.iter().filter(|step| step.index < view.index).any(|step| match step.kind() {
-            Kind::Copy(copy) => copy.transfer.sources.iter().any(|word| {
-                let name = word.raw.trim_matches('"').rsplit('/').next().unwrap_or("");
-                name == lock
-            }),
-            _ => false,
-        })
 }

@@ -23,9 +23,16 @@ const COPY_BEFORE_INSTALL: Rule = Rule {
             let everything = stage.steps.iter().find(|view| copies_everything(view));
             let Some(everything) = everything else { continue };
             let later = stage.runs().filter(|(view, _)| view.index > everything.index);
+            // What was installed before the copy is in the cache already.
+            let earlier: Vec<&str> = stage
+                .runs()
+                .filter(|(view, _)| view.index < everything.index)
+                .flat_map(|(_, script)| script.commands.iter().filter_map(manifest_of))
+                .collect();
             let install = later
                 .flat_map(|(view, script)| script.commands.iter().map(move |cmd| (view, cmd)))
-                .find_map(|(view, cmd)| Some((view, manifest_of(cmd)?)));
+                .filter_map(|(view, cmd)| Some((view, manifest_of(cmd)?)))
+                .find(|(_, manifest)| !earlier.contains(manifest));
             if let Some((install, manifest)) = install {
                 let line = install.line;
                 context
@@ -211,11 +218,12 @@ const DELETED_LATER: Rule = Rule {
     level: Level::Style,
     check: Check::Lint(|context, sink| {
         for stage in context.stages.iter().filter(|stage| context.reaches_image(stage)) {
+            let first_write = first_write(stage);
             for (view, script) in stage.runs() {
                 let only_deletes = script.script.error.is_none()
                     && !script.commands.is_empty()
                     && script.commands.iter().all(|cmd| cmd.is("rm"));
-                if only_deletes && writes_before(stage, view) {
+                if only_deletes && first_write.is_some_and(|first| first < view.index) {
                     context.at(sink, view, "what is deleted here stays in an earlier layer").hint(
                         "delete it in the step that writes it, or mount it instead of copying",
                     );
@@ -226,12 +234,11 @@ const DELETED_LATER: Rule = Rule {
     ..PLAIN
 };
 
-fn writes_before(stage: &StageView<'_>, view: &View<'_>) -> bool {
-    stage
-        .steps
-        .iter()
-        .filter(|step| step.index < view.index)
-        .any(|step| matches!(step.kind(), Kind::Run(_) | Kind::Copy(_) | Kind::Add(_)))
+/// The first step that writes files.
+fn first_write(stage: &StageView<'_>) -> Option<usize> {
+    let writes =
+        |step: &&View<'_>| matches!(step.kind(), Kind::Run(_) | Kind::Copy(_) | Kind::Add(_));
+    stage.steps.iter().find(writes).map(|step| step.index)
 }
 
 const UPGRADE: Rule = Rule {

@@ -1,5 +1,7 @@
 //! COPY and ADD: the right one of the two, where to, and with which modes.
 
+use std::collections::BTreeMap;
+
 use conex_dockerfile::{Kind, Transfer, Word};
 
 use super::{Check, Fixable, Level, PLAIN, Rule, Set};
@@ -238,14 +240,18 @@ const CHMOD_AFTERWARDS: Rule = Rule {
     level: Level::Style,
     check: Check::Lint(|context, sink| {
         for stage in &context.stages {
+            // Where files are copied to, and by which step first.
+            let mut copied_at: BTreeMap<&str, usize> = BTreeMap::new();
+            for step in &stage.steps {
+                if let Some(target) = copied_to(step) {
+                    copied_at.entry(target.trim_end_matches('/')).or_insert(step.index);
+                }
+            }
             for (view, script) in stage.runs() {
                 for cmd in script.commands.iter().filter(|cmd| cmd.is_any(&["chown", "chmod"])) {
                     let copied = cmd.plain().skip(1).find(|arg| {
-                        let earlier = stage.steps.iter().filter(|step| step.index < view.index);
-                        earlier.filter_map(|step| copied_to(step)).any(|target| {
-                            arg.is_literal
-                                && target.trim_end_matches('/') == arg.text.trim_end_matches('/')
-                        })
+                        let first = copied_at.get(arg.text.trim_end_matches('/'));
+                        arg.is_literal && first.is_some_and(|first| *first < view.index)
                     });
                     let Some(arg) = copied else { continue };
                     let flag = if cmd.is("chown") { "--chown" } else { "--chmod" };

@@ -400,6 +400,8 @@ fn is_rpm_pinned(text: &str) -> bool {
         || text.contains("://")
         || text.contains('=')
         || text.starts_with('@')
+        // `dnf-command(builddep)`: what a package provides has no version of its own.
+        || text.contains('(')
         || is_file(text)
 }
 

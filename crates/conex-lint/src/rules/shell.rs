@@ -64,12 +64,12 @@ fn scripts<'c, 'a>(
 }
 
 /// Calls `visit` for every part of every word, with whether it stands in double quotes.
-struct Parts<'f> {
-    visit: &'f mut dyn FnMut(&Part, bool),
+struct Parts<'s, 'f> {
+    visit: &'f mut dyn FnMut(&'s Part, bool),
     quoted: bool,
 }
 
-impl<'s> Visit<'s> for Parts<'_> {
+impl<'s> Visit<'s> for Parts<'s, '_> {
     fn part(&mut self, part: &'s Part) {
         (self.visit)(part, self.quoted);
         let before = self.quoted;
@@ -83,7 +83,7 @@ impl<'s> Visit<'s> for Parts<'_> {
     }
 }
 
-fn each_part(script: &ShellText, mut visit: impl FnMut(&Part, bool)) {
+fn each_part<'s>(script: &'s ShellText, mut visit: impl FnMut(&'s Part, bool)) {
     script.script.visit(&mut Parts { visit: &mut visit, quoted: false });
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use conex_shell::{CommandKind, Pipe, Visit};
 
 use super::{Check, Fixable, Level, PLAIN, Rule, Set};
-use crate::context::Context;
+use crate::context::{Context, View};
 use crate::finding::{Fix, Sink};
 use crate::script::Cmd;
 
@@ -30,16 +30,32 @@ const WGET_PROGRESS: Rule = Rule {
             if quiet || asks || cmd.args.is_empty() {
                 continue;
             }
+            // The wget of BusyBox knows no `--progress`.
+            let flag = if is_busybox(context, view) { "-q" } else { "--progress=dot:giga" };
             let end = script.source(cmd.name_span).end;
-            let edit = crate::finding::Edit::insert(end, " --progress=dot:giga");
+            let edit = crate::finding::Edit::insert(end, format!(" {flag}"));
             context
                 .within(sink, view, script, cmd.name_span, "`wget` writes its progress to the log")
-                .hint("write `wget --progress=dot:giga`, or `-q`")
-                .fix(Fix::safe("add `--progress=dot:giga`", vec![edit]));
+                .hint(format!("write `wget {flag}`"))
+                .fix(Fix::safe(format!("add `{flag}`"), vec![edit]));
         }
     }),
     ..PLAIN
 };
+
+/// Whether a step runs on Alpine or BusyBox, and no step of the file installs another wget.
+fn is_busybox(context: &Context<'_>, view: &View<'_>) -> bool {
+    let line = view.line;
+    let behind = context.stages.partition_point(|one| one.stage.span.start.line <= line);
+    let mut at = behind.checked_sub(1);
+    let mut base = "";
+    while let Some(stage) = at.and_then(|index| context.stages.get(index)) {
+        base = &stage.base;
+        at = stage.parent;
+    }
+    (base.contains("alpine") || base.contains("busybox"))
+        && !context.commands().any(|(_, _, cmd)| cmd.is("apk") && cmd.has("wget"))
+}
 
 const WGET_AND_CURL: Rule = Rule {
     name: "WgetAndCurl",

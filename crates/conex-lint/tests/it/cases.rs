@@ -317,7 +317,7 @@ fn scripts_in_heredocs_are_read_by_their_own_shell() {
         ("RUN bash <<'EOF'\nls $(x)\nEOF", vec!["SC2046:3:4"]),
         ("RUN bash -x <<-EOF\n\t\tls $(x)\n\tEOF", vec!["SC2046:3:6"]),
         ("RUN env A=b bash -s -- b <<EOF\nls $(x)\nEOF", vec!["SC2046:3:4"]),
-        ("RUN cat <<EOF | sh\nls $(x)\nEOF", vec!["SC2046:3:4"]),
+        ("RUN cat <<EOF | sh\nls $(x)\nEOF", vec!["DL4006:2:15", "SC2046:3:4"]),
         ("RUN true && \\\n  sh <<EOF\nls $(x)\nEOF", vec!["SC2046:4:4"]),
         ("RUN <<EOF\nbash <<B\n  ls $(x)\nB\nEOF", vec!["SC2046:4:6"]),
         ("RUN bash <<A && sh <<B\n[[ a ]]\nA\n[[ a ]]\nB", vec!["SC3010:5:1"]),

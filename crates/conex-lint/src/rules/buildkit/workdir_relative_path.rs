@@ -28,7 +28,9 @@ fn check(rule: &'static Rule, evaluation: &Evaluation<'_>, findings: &mut Findin
         else {
             continue;
         };
-        if !step.has_workdir && !path.starts_with('/') {
+        // `C:\\app` is absolute where the file is written for Windows.
+        let is_windows = evaluation.file.escape == '`' && path.get(1..2) == Some(":");
+        if !step.has_workdir && !path.starts_with('/') && !is_windows {
             let text = format!(
                 "Relative workdir {} can have unexpected results if the base image changes",
                 quoted(path)

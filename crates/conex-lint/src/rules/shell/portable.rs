@@ -2,6 +2,7 @@
 
 use conex_shell::{PartKind, RedirectKind, Span};
 
+use super::quoting::{Declared, each_run};
 use super::{
     Check, CommandKind, Context, Fixable, PLAIN, Rule, Set, ShellText, View, each_command,
     each_part, scripts, words,
@@ -15,6 +16,8 @@ fn posix<'c, 'a>(
 ) -> impl Iterator<Item = (&'c View<'a>, &'c ShellText)> + use<'c, 'a> {
     scripts(context).filter(|(_, script)| script.reader.shell == Shell::Posix)
 }
+
+const WHY: &str = "`RUN` is read by `/bin/sh`, which is dash on Debian and BusyBox on Alpine. What only bash knows fails there, or means something else.";
 
 const HINT: &str = "write it as POSIX has it, or choose bash with `SHELL`";
 
@@ -37,7 +40,7 @@ macro_rules! bashism {
         pub(super) const $name: Rule = Rule {
             name: $rule,
             description: concat!("`sh` knows no ", $what),
-            why: "`RUN` is read by `/bin/sh`, which is dash on Debian and BusyBox on Alpine. What only bash knows fails there, or means something else.",
+            why: WHY,
             bad: $bad,
             good: $good,
             codes: &[$code],
@@ -85,48 +88,64 @@ fn is_echo_flag(text: &str) -> bool {
         .is_some_and(|flags| !flags.is_empty() && flags.chars().all(|flag| "neE".contains(flag)))
 }
 
-bashism!(
-    BASH_VARIABLE,
-    "BashVariable",
-    "SC3028",
-    "such variable by itself",
-    "FROM debian:13\nRUN echo \"$RANDOM\"\n",
-    "FROM debian:13\nRUN shuf -i 0-32767 -n 1\n",
-    |script: &ShellText, found: &mut Vec<Span>| {
-        const BASH: [&str; 14] = [
-            "RANDOM",
-            "UID",
-            "EUID",
-            "HOSTNAME",
-            "HOSTTYPE",
-            "OSTYPE",
-            "MACHTYPE",
-            "SHLVL",
-            "SECONDS",
-            "BASH_VERSION",
-            "BASH_SOURCE",
-            "FUNCNAME",
-            "DIRSTACK",
-            "PIPESTATUS",
-        ];
-        let text = script.text.as_str();
-        let mut assigned = std::collections::BTreeSet::new();
-        each_command(script, |command| {
-            if let CommandKind::Simple(simple) = &command.kind {
-                assigned.extend(simple.assignments.iter().map(|one| one.name.of(text)));
-            }
-        });
-        each_part(script, |part, _| {
-            if let PartKind::Parameter(parameter) = &part.kind {
-                let name = parameter.name.of(text);
-                // The environment of a container has HOSTNAME and SHLVL often enough.
-                if BASH.contains(&name) && !assigned.contains(name) {
-                    found.push(part.span);
+pub(super) const BASH_VARIABLE: Rule = Rule {
+    name: "BashVariable",
+    description: "`sh` knows no such variable by itself",
+    why: WHY,
+    bad: "FROM debian:13\nRUN echo \"$RANDOM\"\n",
+    good: "FROM debian:13\nRUN shuf -i 0-32767 -n 1\n",
+    codes: &["SC3028"],
+    set: Set::Shell,
+    check: Check::Lint(|context, sink| {
+        each_run(context, |view, declared| {
+            let scripts = view.runs().filter(|script| script.script.error.is_none());
+            for script in scripts.filter(|script| script.reader.shell == Shell::Posix) {
+                for span in bash_variables(script, declared) {
+                    note(context, sink, (view, script), span, "such variable by itself");
                 }
             }
         });
-    }
-);
+    }),
+    ..PLAIN
+};
+
+/// Where variables stand that bash sets by itself and neither the script nor the file does.
+fn bash_variables(script: &ShellText, declared: &Declared<'_>) -> Vec<Span> {
+    const BASH: [&str; 14] = [
+        "RANDOM",
+        "UID",
+        "EUID",
+        "HOSTNAME",
+        "HOSTTYPE",
+        "OSTYPE",
+        "MACHTYPE",
+        "SHLVL",
+        "SECONDS",
+        "BASH_VERSION",
+        "BASH_SOURCE",
+        "FUNCNAME",
+        "DIRSTACK",
+        "PIPESTATUS",
+    ];
+    let text = script.text.as_str();
+    let mut found = Vec::new();
+    let mut assigned = std::collections::BTreeSet::new();
+    each_command(script, |command| {
+        if let CommandKind::Simple(simple) = &command.kind {
+            assigned.extend(simple.assignments.iter().map(|one| one.name.of(text)));
+        }
+    });
+    each_part(script, |part, _| {
+        if let PartKind::Parameter(parameter) = &part.kind {
+            let name = parameter.name.of(text);
+            let is_set = assigned.contains(name) || declared.contains(name);
+            if BASH.contains(&name) && !is_set {
+                found.push(part.span);
+            }
+        }
+    });
+    found
+}
 
 pub(super) const SOURCE: Rule = Rule {
     name: "SourceInSh",

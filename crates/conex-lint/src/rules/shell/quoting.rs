@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use conex_dockerfile::Kind;
 use conex_shell::Parameter;
 
+use crate::context::Inheritance;
+
 use super::{
     Check, CommandKind, Context, Edit, Fix, Fixable, Level, PLAIN, Part, PartKind, Rule, Set,
     ShellText, Sink, View, Visit, Word, each_command, each_part, program, replacing, scripts,
@@ -24,11 +26,14 @@ pub(super) const UNQUOTED_VARIABLE: Rule = Rule {
     check: Check::Lint(|context, sink| {
         each_run(context, |view, declared| {
             for script in view.runs().filter(|one| one.script.error.is_none()) {
-                let clean = clean_variables(script, declared);
+                let assigned = assigned_variables(script);
+                let lists = package_lists(script);
                 split_words(script, |word| {
                     for part in unquoted(&word.parts) {
                         let PartKind::Parameter(parameter) = &part.kind else { continue };
-                        if is_safe(parameter, script, &clean) {
+                        let is_list = word.parts.len() == 1
+                            && (lists.contains(&word.span) || is_list_name(parameter, script));
+                        if is_list || is_safe(parameter, script, &assigned, declared) {
                             continue;
                         }
                         let quoted = format!("\"{}\"", part.span.of(&script.text));
@@ -89,11 +94,62 @@ fn split_words<'s>(script: &'s ShellText, mut visit: impl FnMut(&'s Word)) {
     script.script.visit(&mut Split { text: &script.text, is_bash, visit: &mut visit });
 }
 
-/// Variables whose every value in this script is one plain word. Of those that the file declares
-/// that is taken for granted: a list of words in `ENV` is meant to be cut.
-fn clean_variables(script: &ShellText, declared: &BTreeSet<String>) -> BTreeSet<String> {
-    let declared = declared.iter().map(|name| (name.clone(), true));
-    let mut values: BTreeMap<String, bool> = declared.collect();
+/// Whether a variable is a list by its name: `$JAVA_OPTS`, `$CFLAGS`, `$runDeps`. Quotes would
+/// make one word of it, which is never meant.
+fn is_list_name(parameter: &Parameter, script: &ShellText) -> bool {
+    const ENDS: [&str; 14] = [
+        "deps",
+        "opts",
+        "options",
+        "flags",
+        "args",
+        "arguments",
+        "packages",
+        "pkgs",
+        "modules",
+        "extensions",
+        "params",
+        "mark",
+        "features",
+        "list",
+    ];
+    let name = parameter.name.of(&script.text).to_ascii_lowercase();
+    ENDS.iter().any(|end| name.ends_with(end))
+}
+
+/// The arguments of commands that take lists of packages: a variable among them is cut on purpose.
+fn package_lists(script: &ShellText) -> BTreeSet<conex_shell::Span> {
+    const TOOLS: [&str; 22] = [
+        "apt-get",
+        "apt",
+        "apt-mark",
+        "apk",
+        "xx-apk",
+        "xx-apt",
+        "xx-apt-get",
+        "yum",
+        "dnf",
+        "microdnf",
+        "zypper",
+        "pacman",
+        "pip",
+        "pip3",
+        "npm",
+        "gem",
+        "pecl",
+        "conda",
+        "docker-php-ext-install",
+        "docker-php-ext-configure",
+        "install_packages",
+        "configure",
+    ];
+    let takes = script.commands.iter().filter(|cmd| cmd.is_any(&TOOLS));
+    takes.flat_map(|cmd| &cmd.args).filter(|arg| !arg.is_literal).map(|arg| arg.span).collect()
+}
+
+/// The variables that a script sets, and whether every value is one plain word.
+fn assigned_variables(script: &ShellText) -> BTreeMap<String, bool> {
+    let mut values: BTreeMap<String, bool> = BTreeMap::new();
     let text = script.text.as_str();
     let is_clean = |word: &Word| {
         word.literal(text).is_some_and(|value| {
@@ -131,10 +187,17 @@ fn clean_variables(script: &ShellText, declared: &BTreeSet<String>) -> BTreeSet<
         }
         _ => {}
     });
-    values.into_iter().filter(|(_, clean)| *clean).map(|(name, _)| name).collect()
+    values
 }
 
-fn is_safe(parameter: &Parameter, script: &ShellText, clean: &BTreeSet<String>) -> bool {
+/// Whether cutting a variable does nothing. Of those that the file declares that is taken for
+/// granted: a list of words in `ENV` is meant to be cut.
+fn is_safe(
+    parameter: &Parameter,
+    script: &ShellText,
+    assigned: &BTreeMap<String, bool>,
+    declared: &Declared<'_>,
+) -> bool {
     let name = parameter.name.of(&script.text);
     if parameter.length || matches!(name, "#" | "?" | "$" | "!" | "-" | "@" | "*") {
         return true;
@@ -147,7 +210,8 @@ fn is_safe(parameter: &Parameter, script: &ShellText, clean: &BTreeSet<String>) 
     if matches!(operator, "+" | ":+") {
         return true;
     }
-    clean.contains(name) && !matches!(operator, "-" | ":-" | "=" | ":=" | "/" | "//")
+    let is_clean = assigned.get(name).copied().unwrap_or_else(|| declared.contains(name));
+    is_clean && !matches!(operator, "-" | ":-" | "=" | ":=" | "/" | "//")
 }
 
 pub(super) const UNQUOTED_SUBSTITUTION: Rule = Rule {
@@ -444,15 +508,57 @@ pub(super) const UNASSIGNED: Rule = Rule {
 };
 
 fn unassigned(context: &Context<'_>, sink: &mut Sink<'_>) {
-    each_run(context, |view, known| unassigned_in(context, sink, view, known.clone()));
+    // Each name that nothing sets is compared with all that something does.
+    let mut budget = SUGGESTION_COST_MAX;
+    each_run(context, |view, declared| {
+        // Of the scripts of one step the outer one comes first; what it sets, it may hand on.
+        let mut known = BTreeSet::new();
+        for script in view.runs().filter(|script| script.script.error.is_none()) {
+            let mut told = BTreeSet::new();
+            for part in unassigned_in(script, declared, &mut known) {
+                let PartKind::Parameter(parameter) = &part.kind else { continue };
+                let name = parameter.name.of(&script.text);
+                if !told.insert(name) {
+                    continue;
+                }
+                let count = known.len() + declared.file.len();
+                let near = budget.checked_sub(count).and_then(|left| {
+                    budget = left;
+                    let names = known.iter().chain(declared.file).map(String::as_str);
+                    conex_report::did_you_mean(name, names).map(str::to_owned)
+                });
+                let message = format!("nothing sets `{name}`");
+                let noted = context.within(sink, view, script, part.span, message);
+                if let Some(near) = near {
+                    noted.hint(format!("did you mean `{near}`?"));
+                }
+            }
+        }
+    });
+}
+
+/// Most names compared to make suggestions for one file.
+const SUGGESTION_COST_MAX: usize = 200_000;
+
+/// The variables that a file declares before a step.
+pub(super) struct Declared<'d> {
+    file: &'d BTreeSet<String>,
+    /// Those of the step's own mounts.
+    mounts: Vec<&'d str>,
+}
+
+impl Declared<'_> {
+    pub(super) fn contains(&self, name: &str) -> bool {
+        self.file.contains(name) || self.mounts.contains(&name)
+    }
 }
 
 /// Calls `visit` for every RUN, with the variables that the file declares before it.
-fn each_run(context: &Context<'_>, mut visit: impl FnMut(&View<'_>, &BTreeSet<String>)) {
-    let mut known_by_stage: Vec<BTreeSet<String>> = Vec::new();
+pub(super) fn each_run(context: &Context<'_>, mut visit: impl FnMut(&View<'_>, &Declared<'_>)) {
+    let parents = context.stages.iter().map(|stage| stage.parent);
+    let mut known_by_stage: Inheritance<BTreeSet<String>> = Inheritance::new(parents);
     for stage in &context.stages {
-        let inherited = stage.parent.and_then(|index| known_by_stage.get(index)).cloned();
-        let mut known = inherited.unwrap_or_default();
+        let mut known = known_by_stage.of(stage.parent).unwrap_or_default();
         for view in &stage.steps {
             match view.kind() {
                 Kind::Arg(arg) => known.extend(arg.args.iter().map(|arg| arg.name.raw.clone())),
@@ -460,36 +566,23 @@ fn each_run(context: &Context<'_>, mut visit: impl FnMut(&View<'_>, &BTreeSet<St
                 Kind::Run(run) => {
                     let envs = run.mounts.iter().flat_map(|mount| &mount.fields);
                     let envs = envs.filter(|field| field.key == "env");
-                    let mut here = known.clone();
-                    here.extend(envs.filter_map(|field| Some(field.value.as_ref()?.raw.clone())));
-                    visit(view, &here);
+                    let mounts = envs.filter_map(|field| Some(field.value.as_ref()?.raw.as_str()));
+                    visit(view, &Declared { file: &known, mounts: mounts.collect() });
                 }
                 _ => {}
             }
         }
-        known_by_stage.push(known);
+        known_by_stage.keep(known);
     }
 }
 
-fn unassigned_in(
-    context: &Context<'_>,
-    sink: &mut Sink<'_>,
-    view: &View<'_>,
-    mut known: BTreeSet<String>,
-) {
-    // Of the scripts of one step the outer one comes first; what it sets, it may hand on.
-    for script in view.runs().filter(|script| script.script.error.is_none()) {
-        unassigned_in_script(context, sink, view, script, &mut known);
-    }
-}
-
-fn unassigned_in_script(
-    context: &Context<'_>,
-    sink: &mut Sink<'_>,
-    view: &View<'_>,
-    script: &ShellText,
+/// The parts that expand a variable which neither the script nor the file sets; what the script
+/// sets is added to `known`.
+fn unassigned_in<'s>(
+    script: &'s ShellText,
+    declared: &Declared<'_>,
     known: &mut BTreeSet<String>,
-) {
+) -> Vec<&'s Part> {
     let text = script.text.as_str();
     let mut sources_files = false;
     each_command(script, |command| {
@@ -532,9 +625,9 @@ fn unassigned_in_script(
     });
     // What a sourced file sets is not known.
     if sources_files {
-        return;
+        return Vec::new();
     }
-    let mut told = BTreeSet::new();
+    let mut found = Vec::new();
     each_part(script, |part, _| {
         let PartKind::Parameter(parameter) = &part.kind else { return };
         let name = parameter.name.of(text);
@@ -542,13 +635,9 @@ fn unassigned_in_script(
         let is_guarded = matches!(operator, "-" | ":-" | "=" | ":=" | "?" | ":?" | "+" | ":+");
         // Variables in capitals come from the environment, of which the base image is a part.
         let is_own = name.bytes().any(|byte| byte.is_ascii_lowercase());
-        if is_own && !is_guarded && !known.contains(name) && told.insert(name.to_owned()) {
-            let near = conex_report::did_you_mean(name, known.iter().map(String::as_str));
-            let noted =
-                context.within(sink, view, script, part.span, format!("nothing sets `{name}`"));
-            if let Some(near) = near {
-                noted.hint(format!("did you mean `{near}`?"));
-            }
+        if is_own && !is_guarded && !known.contains(name) && !declared.contains(name) {
+            found.push(part);
         }
     });
+    found
 }

@@ -56,6 +56,7 @@ const EXPLAINED: &[(Only, &str, &str, &str)] = &[
     (Hadolint, "SC1071", "zsh", "zsh is read as bash is"),
     (Hadolint, "SC2016", "sed", "sed has dollar signs of its own"),
     (Hadolint, "SC2034", "x", "a step may well set a variable for nothing"),
+    (Hadolint, "SC2086", "$PKGS", "a list of packages is cut on purpose"),
     (Hadolint, "SC2119", "f()", "functions with arguments are not followed"),
     (Hadolint, "SC2164", "RUN cd /a", "nothing stands behind it"),
     (Hadolint, "SC2164", "mkdir x && cd x", "nothing stands behind it"),
