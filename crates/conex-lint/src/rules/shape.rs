@@ -6,7 +6,7 @@ use conex_shell::{Pipe, Visit};
 use super::{Check, Fixable, Level, PLAIN, Rule};
 use crate::context::{Context, StageView, View};
 use crate::finding::{Edit, Fix, Sink};
-use crate::script::{Shell, ShellText};
+use crate::script::{Cmd, Shell, ShellText};
 
 pub(super) static RULES: &[&Rule] = &[
     &POINTLESS_COMMAND,
@@ -51,18 +51,51 @@ const CD_NOT_WORKDIR: Rule = Rule {
     bad: "FROM debian:13\nRUN cd /src && make\n",
     good: "FROM debian:13\nWORKDIR /src\nRUN make\n",
     codes: &["DL3003"],
+    fix: Fixable::Unsafe,
     check: Check::Lint(|context, sink| {
         for (view, script, cmd) in context.commands() {
             // In a subshell it is confined, and is meant to be.
             if cmd.is("cd") && cmd.depth == 0 {
                 context
                     .within(sink, view, script, cmd.span, "`cd` counts for this step only")
-                    .hint("set `WORKDIR` before the step; in the middle of one, use a subshell");
+                    .hint("set `WORKDIR` before the step; in the middle of one, use a subshell")
+                    .fix(workdir(context, view, script, cmd));
             }
         }
     }),
     ..PLAIN
 };
+
+/// `WORKDIR` for the `cd` that a step begins with. It counts for the steps behind too.
+fn workdir(context: &Context<'_>, view: &View<'_>, script: &ShellText, cmd: &Cmd) -> Option<Fix> {
+    let [folder] = cmd.args.as_slice() else { return None };
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+    let is_outer = view.run().is_some_and(|outer| std::ptr::eq(outer, script));
+    if view.is_trigger || !is_outer || script.is_exec || !view.instruction.heredocs.is_empty() {
+        return None;
+    }
+    if !folder.text.starts_with('/') || !folder.text.chars().all(is_plain) {
+        return None;
+    }
+    let [item] = script.script.body.items.as_slice() else { return None };
+    let [(conex_shell::Connector::And, _, next), ..] = item.and_or.rest.as_slice() else {
+        return None;
+    };
+    let [first] = item.and_or.first.commands.as_slice() else { return None };
+    if first.span != cmd.span || !first.redirects.is_empty() {
+        return None;
+    }
+    let removed = script.source(cmd.span).start..script.source(next.span).start;
+    // A comment between the two would be lost.
+    if context.written(&removed).contains('#') {
+        return None;
+    }
+    let above = view.instruction.comments.first().map_or(view.instruction.span, |one| one.span);
+    let at = context.lines.whole_lines(&context.range(above)).start;
+    let edits =
+        vec![Edit::insert(at, format!("WORKDIR {}\n", folder.text)), Edit::replace(removed, "")];
+    Some(Fix::risky("set `WORKDIR` before the step", edits))
+}
 
 const SUDO: Rule = Rule {
     name: "NoSudo",

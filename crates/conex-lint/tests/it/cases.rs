@@ -358,3 +358,81 @@ fn mending_a_heredoc_keeps_the_rest_byte_for_byte() {
     let expected = text.replace("`date`", "$(date)").replace("cd /a;", "cd /a || exit;");
     assert_eq!(fixed.text, expected);
 }
+
+#[test]
+fn steps_are_mended_as_a_person_would() {
+    for (step, expected) in [
+        ("RUN cd /src && make", "WORKDIR /src\nRUN make"),
+        ("# why\nRUN cd /src \\\n && make", "WORKDIR /src\n# why\nRUN make"),
+        ("RUN cd src && make", "RUN cd src && make"),
+        ("RUN cd /a; make", "RUN cd /a || exit; make"),
+        ("RUN [ \"$A\" == b ]", "RUN [ \"$A\" = b ]"),
+        ("RUN echo -e \"a\\nb\" > /x", "RUN printf '%b\\n' \"a\\nb\" > /x"),
+        ("RUN echo -n a > /x", "RUN printf '%s' a > /x"),
+        ("RUN echo -e a b > /x", "RUN echo -e a b > /x"),
+        ("RUN set -o pipefail; cat /a | grep b", "RUN set -o pipefail; < /a grep b"),
+        (
+            "RUN set -o pipefail; cat /a | while read -r b; do c; done",
+            "RUN set -o pipefail; cat /a | while read -r b; do c; done",
+        ),
+        (
+            "RUN set -o pipefail; find /a -name 'b' | xargs rm",
+            "RUN set -o pipefail; find /a -name 'b' -print0 | xargs -0 rm",
+        ),
+        (
+            "RUN set -o pipefail; find /a -name b -o -name c | xargs rm",
+            "RUN set -o pipefail; find /a -name b -o -name c | xargs rm",
+        ),
+    ] {
+        let text = format!("FROM debian:13\n{step}\n");
+        let fixed = crate::linting::with_options(|options| {
+            conex_lint::fix(&text, options, conex_lint::Safety::Unsafe, &|_| true)
+        });
+        assert_eq!(fixed.text, format!("FROM debian:13\n{expected}\n"), "{step}");
+    }
+}
+
+#[test]
+fn owners_of_real_files_are_not_bothered() {
+    for (code, file) in [
+        // Lists of words are meant to be cut.
+        ("SC2086", "FROM a:1\nRUN apk add --no-cache $PHPIZE_DEPS"),
+        ("SC2086", "FROM a:1\nRUN CONFIG='--a --b' && ./configure $CONFIG && apk add $x"),
+        ("SC2086", "FROM a:1\nRUN java $JAVA_OPTS -jar x"),
+        // What the file sets is no variable of bash.
+        ("SC3028", "FROM a:1\nENV UID=1000\nRUN adduser --uid \"$UID\" x"),
+        ("UndefinedVar", "FROM golang:1\nWORKDIR $GOPATH/src"),
+        ("DL3000", "# escape=`\nFROM a:1\nWORKDIR C:\\app"),
+        ("DL3041", "FROM fedora:40\nRUN dnf install -y 'dnf-command(builddep)'"),
+        // Installs that an earlier step has in the cache, and those that keep to their lock file.
+        (
+            "CopyBeforeInstall",
+            "FROM a:1\nRUN uv sync --frozen --no-install-project\nCOPY . .\nRUN uv sync --frozen",
+        ),
+        (
+            "LockFileUnused",
+            "FROM a:1 AS b\nENV BUNDLE_DEPLOYMENT=1\nFROM b\nCOPY Gemfile.lock .\nRUN bundle install",
+        ),
+        (
+            "LockFileUnused",
+            "FROM a:1\nCOPY Gemfile.lock .\nRUN bundle config set frozen true && bundle install",
+        ),
+        ("DL3042", "FROM a:1 AS b\nENV PIP_NO_CACHE_DIR=1\nFROM b\nRUN pip install x==1"),
+    ] {
+        let found = linted(&format!("{file}\n")).findings;
+        let is_told = found.iter().any(|one| one.code == code || one.name() == code);
+        assert!(!is_told, "{code} on {file}: {found:?}");
+    }
+    for (code, file) in [
+        ("SC2086", "FROM a:1\nRUN x=$(y) && mkdir $x"),
+        ("SC2251", "FROM a:1\nRUN set -e; if a; then ! b; fi; c"),
+        ("SC1088", "FROM a:1\nRUN apt-get install -y a (b)"),
+        ("LockFileUnused", "FROM a:1\nCOPY bun.lock .\nRUN bun install"),
+        ("LockFileUnused", "FROM a:1\nCOPY go.mod go.sum ./\nRUN go mod tidy"),
+        ("LockFileUnused", "FROM a:1\nCOPY poetry.lock ./\nRUN poetry update"),
+    ] {
+        let found = linted(&format!("{file}\n")).findings;
+        let is_told = found.iter().any(|one| one.code == code || one.name() == code);
+        assert!(is_told, "{code} on {file}: {found:?}");
+    }
+}

@@ -4,7 +4,7 @@ use conex_shell::{Connector, Terminator};
 
 use super::{
     Check, CommandKind, Context, Edit, Fix, Fixable, Level, PLAIN, Part, PartKind, Rule, Set,
-    ShellText, Sink, each_command, each_list, each_pipeline, program, scripts, words,
+    ShellText, Sink, each_command, each_list, each_part, each_pipeline, program, scripts, words,
 };
 
 pub(super) const CD_UNCHECKED: Rule = Rule {
@@ -131,10 +131,17 @@ pub(super) const NEGATION_IGNORED: Rule = Rule {
             }
             let mut conditions = condition_spans(script);
             conditions.truncate(CONDITION_COUNT_MAX);
+            let mut scopes = scope_spans(script);
+            scopes.truncate(CONDITION_COUNT_MAX);
+            scopes.extend(script.script.body.items.last().map(|item| item.and_or.span()));
             each_list(script, |list| {
                 for (at, item) in list.items.iter().enumerate() {
-                    let is_last = at + 1 == list.items.len();
                     let pipeline = &item.and_or.first;
+                    // The last command of all, of a function or a subshell is its status.
+                    let is_last = at + 1 == list.items.len()
+                        && scopes.iter().any(|span| {
+                            span.start <= pipeline.span.start && pipeline.span.end <= span.end
+                        });
                     let in_condition = conditions.iter().any(|span| {
                         span.start <= pipeline.span.start && pipeline.span.end <= span.end
                     });
@@ -162,6 +169,22 @@ pub(super) const NEGATION_IGNORED: Rule = Rule {
 
 /// Most conditions that a script is searched for: each `!` is compared with each of them.
 const CONDITION_COUNT_MAX: usize = 1_000;
+
+/// The subshells, functions and substitutions of a script, each with a status of its own.
+fn scope_spans(script: &ShellText) -> Vec<conex_shell::Span> {
+    let mut spans = Vec::new();
+    each_command(script, |command| {
+        if matches!(command.kind, CommandKind::Subshell(_) | CommandKind::Function { .. }) {
+            spans.push(command.span);
+        }
+    });
+    each_part(script, |part, _| {
+        if matches!(part.kind, PartKind::Command { .. } | PartKind::Process(_)) {
+            spans.push(part.span);
+        }
+    });
+    spans
+}
 
 /// The conditions of `if` and loops, in which a status is looked at.
 fn condition_spans(script: &ShellText) -> Vec<conex_shell::Span> {
@@ -297,10 +320,11 @@ pub(super) const USELESS_CAT: Rule = Rule {
     codes: &["SC2002"],
     level: Level::Style,
     set: Set::Shell,
+    fix: Fixable::Unsafe,
     check: Check::Lint(|context, sink| {
         for (view, script) in scripts(context) {
             each_pipeline(script, |pipeline| {
-                let [first, _, ..] = pipeline.commands.as_slice() else { return };
+                let [first, second, ..] = pipeline.commands.as_slice() else { return };
                 let all = words(first);
                 let one_file = all.len() == 2
                     && all.get(1).is_some_and(|word| {
@@ -313,13 +337,30 @@ pub(super) const USELESS_CAT: Rule = Rule {
                 {
                     context
                         .within(sink, view, script, first.span, "`cat` has nothing to join")
-                        .hint("let the next command read the file, or write `< file`");
+                        .hint("let the next command read the file, or write `< file`")
+                        .fix(without_cat(context, script, first, second));
                 }
             });
         }
     }),
     ..PLAIN
 };
+
+/// `< file command` for `cat file | command`. If the file is not there, it fails.
+fn without_cat(
+    context: &Context<'_>,
+    script: &ShellText,
+    cat: &conex_shell::Command,
+    next: &conex_shell::Command,
+) -> Option<Fix> {
+    let file = words(cat).get(1)?.span.of(&script.text);
+    words(next).first()?;
+    let range = script.source(cat.span).start..script.source(next.span).start;
+    if !next.redirects.is_empty() || context.written(&range).contains(['#', '\n']) {
+        return None;
+    }
+    Some(Fix::risky("write `< file`", vec![Edit::replace(range, format!("< {file} "))]))
+}
 
 pub(super) const AND_OR_IF: Rule = Rule {
     name: "AndOrIsNoIf",
@@ -379,6 +420,7 @@ pub(super) const FIND_XARGS: Rule = Rule {
     good: "FROM debian:13\nRUN find /a -name x -exec rm {} +\n",
     codes: &["SC2038"],
     set: Set::Shell,
+    fix: Fixable::Safe,
     check: Check::Lint(|context, sink| {
         for (view, script) in scripts(context) {
             each_pipeline(script, |pipeline| {
@@ -403,7 +445,8 @@ pub(super) const FIND_XARGS: Rule = Rule {
                     if is(first, "find") && is(second, "xargs") && !is_safe {
                         context
                             .within(sink, view, script, second.span, "names with blanks fall apart")
-                            .hint("write `find … -print0 | xargs -0 …`, or `-exec … {} +`");
+                            .hint("write `find … -print0 | xargs -0 …`, or `-exec … {} +`")
+                            .fix(with_zeros(script, first, second));
                     }
                 }
             });
@@ -411,6 +454,46 @@ pub(super) const FIND_XARGS: Rule = Rule {
     }),
     ..PLAIN
 };
+
+/// `find … -print0 | xargs -0 …`, where `find` only looks for names.
+fn with_zeros(
+    script: &ShellText,
+    find: &conex_shell::Command,
+    xargs: &conex_shell::Command,
+) -> Option<Fix> {
+    const NAMING: [&str; 12] = [
+        "-name",
+        "-iname",
+        "-type",
+        "-path",
+        "-mindepth",
+        "-maxdepth",
+        "-user",
+        "-group",
+        "-size",
+        "-mtime",
+        "-newer",
+        "-perm",
+    ];
+    let flags = |command| {
+        let texts = words(command).iter().skip(1).map(|word| word.span.of(&script.text));
+        texts.filter(|text| text.starts_with('-')).collect::<Vec<_>>()
+    };
+    let looks_only = flags(find).iter().all(|flag| NAMING.contains(flag))
+        && !words(find).iter().any(|word| word.span.of(&script.text).ends_with(['(', ',', '!']));
+    let is_plain =
+        flags(xargs).iter().all(|flag| {
+            ["-r", "-t", "-P", "-n"].iter().any(|known| flag.starts_with(known)) || flag.len() > 2
+        }) && flags(xargs).iter().all(|flag| !flag.contains(['d', 'L', 'l']) || flag.len() > 2);
+    let (last, program) = (words(find).last()?, words(xargs).first()?);
+    (looks_only && is_plain).then(|| {
+        let edits = vec![
+            Edit::insert(script.source(last.span).end, " -print0"),
+            Edit::insert(script.source(program.span).end, " -0"),
+        ];
+        Fix::safe("end names with zeros", edits)
+    })
+}
 
 pub(super) const RM_ROOT: Rule = Rule {
     name: "RmMayDeleteRoot",

@@ -8,7 +8,7 @@ use super::{
     each_part, scripts, words,
 };
 use crate::finding::{Edit, Fix, Sink};
-use crate::script::Shell;
+use crate::script::{Arg, Cmd, Shell};
 
 /// Scripts that `sh` reads.
 fn posix<'c, 'a>(
@@ -68,6 +68,7 @@ pub(super) const ECHO_FLAGS: Rule = Rule {
     good: "FROM debian:13\nRUN printf 'a\\nb\\n'\n",
     codes: &["SC3037"],
     set: Set::Shell,
+    fix: Fixable::Safe,
     check: Check::Lint(|context, sink| {
         for (view, script) in posix(context) {
             for cmd in script.commands.iter().filter(|cmd| cmd.is("echo")) {
@@ -76,12 +77,28 @@ pub(super) const ECHO_FLAGS: Rule = Rule {
                 };
                 context
                     .within(sink, view, script, flag.span, "shells differ about flags of `echo`")
-                    .hint("use `printf`");
+                    .hint("use `printf`")
+                    .fix(with_printf(script, cmd, flag));
             }
         }
     }),
     ..PLAIN
 };
+
+/// `printf` for an `echo` of one word.
+fn with_printf(script: &ShellText, cmd: &Cmd, flag: &Arg) -> Option<Fix> {
+    if cmd.args.len() != 2 || cmd.is_wrapped || cmd.name_span.of(&script.text) != "echo" {
+        return None;
+    }
+    let format = match flag.text.as_str() {
+        "-e" => "%b\\n",
+        "-n" => "%s",
+        "-ne" | "-en" => "%b",
+        _ => return None,
+    };
+    let range = script.source(cmd.name_span).start..script.source(flag.span).end;
+    Some(Fix::safe("use `printf`", vec![Edit::replace(range, format!("printf '{format}'"))]))
+}
 
 fn is_echo_flag(text: &str) -> bool {
     text.strip_prefix('-')
@@ -225,19 +242,30 @@ bashism!(
     }
 );
 
-bashism!(
-    DOUBLE_EQUALS,
-    "DoubleEqualsInSh",
-    "SC3014",
-    "`==` in `[`",
-    "FROM debian:13\nRUN if [ a == b ]; then true; fi\n",
-    "FROM debian:13\nRUN if [ a = b ]; then true; fi\n",
-    |script: &ShellText, found: &mut Vec<Span>| {
-        for cmd in script.commands.iter().filter(|cmd| cmd.is_any(&["[", "test"])) {
-            found.extend(cmd.args.iter().filter(|arg| arg.text == "==").map(|arg| arg.span));
+pub(super) const DOUBLE_EQUALS: Rule = Rule {
+    name: "DoubleEqualsInSh",
+    description: "`sh` knows no `==` in `[`",
+    why: WHY,
+    bad: "FROM debian:13\nRUN if [ a == b ]; then true; fi\n",
+    good: "FROM debian:13\nRUN if [ a = b ]; then true; fi\n",
+    codes: &["SC3014"],
+    set: Set::Shell,
+    fix: Fixable::Safe,
+    check: Check::Lint(|context, sink| {
+        for (view, script) in posix(context) {
+            let tests = script.commands.iter().filter(|cmd| cmd.is_any(&["[", "test"]));
+            for arg in tests.flat_map(|cmd| &cmd.args).filter(|arg| arg.text == "==") {
+                let edit = Edit::replace(script.source(arg.span), "=");
+                let fix = (arg.span.of(&script.text) == "==").then_some(edit);
+                context
+                    .within(sink, view, script, arg.span, "`sh` knows no `==` in `[`")
+                    .hint("write `=`")
+                    .fix(fix.map(|edit| Fix::safe("write `=`", vec![edit])));
+            }
         }
-    }
-);
+    }),
+    ..PLAIN
+};
 
 bashism!(
     BRACE_EXPANSION,
