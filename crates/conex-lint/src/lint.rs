@@ -34,6 +34,9 @@ pub struct LintOptions<'a> {
     pub shell: Option<String>,
     /// The files of the build context, with `/` between folders; `None` if it is not known.
     pub context_files: Option<&'a [String]>,
+    /// Reads a file at the top of the build context by its name; `None` if it is not there, or too
+    /// large to be what its name says.
+    pub context_text: Option<&'a dyn Fn(&str) -> Option<String>>,
     /// Names of other contexts (`--build-context`): where the file says one, no image is meant.
     pub named_contexts: BTreeSet<String>,
 }
@@ -87,6 +90,7 @@ impl<'a> LintOptions<'a> {
             rules_version: RULES_VERSION,
             shell: None,
             context_files: None,
+            context_text: None,
             named_contexts: BTreeSet::new(),
         }
     }

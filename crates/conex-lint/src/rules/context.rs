@@ -1,7 +1,7 @@
 //! What lies in the build context, and is copied or left aside. Asked only where the files of the
 //! context are known.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use conex_dockerfile::Kind;
 
@@ -10,7 +10,7 @@ use crate::context::{Context, Inheritance, View};
 use crate::finding::{Edit, Fix, Sink};
 use crate::script::{Cmd, ShellText};
 
-pub(super) static RULES: &[&Rule] = &[&IGNORE_FILE, &LOCK_FILE];
+pub(super) static RULES: &[&Rule] = &[&IGNORE_FILE, &LOCK_FILE, &REQUIREMENTS];
 
 const IGNORE_FILE: Rule = Rule {
     name: "ContextNotIgnored",
@@ -232,5 +232,108 @@ fn loose_install(cmd: &Cmd) -> Option<(&'static str, &'static str)> {
         }
         "go" if cmd.verb_is(&["get"]) && cmd.has_flag("u") => Some(("go.sum", "go mod download")),
         _ => None,
+    }
+}
+
+const REQUIREMENTS: Rule = Rule {
+    name: "RequirementsUnpinned",
+    description: "A requirements file names packages without versions, or some without hashes",
+    why: "Without `==` the image holds whatever was published last. With hashes pip checks what it loads, and as soon as one requirement has them, it stops at any that has none.",
+    bad: "FROM python:3.14\nCOPY requirements.txt .\nRUN pip install --no-cache-dir -r requirements.txt\n",
+    good: "FROM python:3.14\nCOPY requirements.lock .\nRUN pip install --no-cache-dir -r requirements.lock\n",
+    set: Set::Own,
+    level: Level::Style,
+    check: Check::Lint(|context, sink| {
+        let Some(read) = context.options.context_text else { return };
+        // Of each file what is to be said; it may be installed in many steps.
+        let mut known: BTreeMap<String, Option<String>> = BTreeMap::new();
+        for (view, script, cmd) in context.commands() {
+            let is_install = super::packages::is_pip_install(cmd)
+                || (cmd.is("uv") && cmd.has("pip") && cmd.has("install"));
+            if !is_install || cmd.has_any_flag(&["c", "constraint"]) {
+                continue;
+            }
+            for arg in requirement_files(cmd) {
+                let path = arg.text.strip_prefix("-r").unwrap_or(&arg.text);
+                let name = path.rsplit(['/', '=']).next().unwrap_or("");
+                if known.len() >= REQUIREMENT_FILE_COUNT_MAX && !known.contains_key(name) {
+                    continue;
+                }
+                let fault = known.entry(name.to_owned()).or_insert_with(|| {
+                    read(name).and_then(|text| fault_of_requirements(name, &text))
+                });
+                if let Some(message) = fault {
+                    context
+                        .within(sink, view, script, arg.span, message.as_str())
+                        .hint("`uv pip compile --generate-hashes` and `pip-compile` write both");
+                }
+            }
+        }
+    }),
+    ..PLAIN
+};
+
+/// Most requirements files read for one Dockerfile.
+const REQUIREMENT_FILE_COUNT_MAX: usize = 20;
+
+/// The arguments of pip that name requirements files.
+fn requirement_files(cmd: &Cmd) -> impl Iterator<Item = &crate::script::Arg> {
+    let names = |at: usize, text: &str| {
+        let before = at.checked_sub(1).and_then(|at| cmd.args.get(at));
+        before.is_some_and(|flag| matches!(flag.text.as_str(), "-r" | "--requirement" | "-qr"))
+            || (text.starts_with("-r") && text.len() > 2)
+            || text.starts_with("--requirement=")
+    };
+    cmd.args
+        .iter()
+        .enumerate()
+        .filter(move |(at, arg)| arg.is_literal && names(*at, &arg.text))
+        .map(|(_, arg)| arg)
+}
+
+/// What is wrong with a requirements file, if anything is.
+fn fault_of_requirements(file: &str, text: &str) -> Option<String> {
+    let joined = text.replace("\\\r\n", " ").replace("\\\n", " ");
+    let lines = joined.lines().map(str::trim);
+    // Options, further files, paths and archives have versions of their own, or none.
+    let requirements: Vec<&str> = lines
+        .filter(|line| line.starts_with(|c: char| c.is_ascii_alphanumeric()))
+        .filter(|line| !line.contains("://") && !line.contains(" @ ") && !line.ends_with(".whl"))
+        .collect();
+    let name = |line: &str| {
+        let end = line.find(|c: char| !c.is_ascii_alphanumeric() && !"._-".contains(c));
+        line.get(..end.unwrap_or(line.len())).unwrap_or("").to_owned()
+    };
+    let told = |bad: &[&&str], what: &str| {
+        let (first, rest) = bad.split_first()?;
+        let more =
+            if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
+        Some(format!("`{}`{more} in `{file}` without {what}", name(first)))
+    };
+    let loose: Vec<&&str> = requirements.iter().filter(|line| !line.contains("==")).collect();
+    let unchecked: Vec<&&str> =
+        requirements.iter().filter(|line| !line.contains("--hash=")).collect();
+    let has_hashes = unchecked.len() < requirements.len();
+    told(&loose, "a version").or_else(|| told(&unchecked, "a hash").filter(|_| has_hashes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fault_of_requirements;
+
+    #[test]
+    fn requirements_are_pinned_all_and_checked_all_or_none() {
+        for (text, expected) in [
+            ("", None),
+            ("# flask\n-r base.txt\n--index-url https://x.test\n./local\n", None),
+            ("flask==3.1.2\ndjango==5.0 ; python_version > '3'\n", None),
+            ("flask\n", Some("`flask` in `r.txt` without a version")),
+            ("a==1\nflask[async]>=3\nb\n", Some("`flask` and 1 more in `r.txt` without a version")),
+            ("a @ https://x.test/a.whl\ngit+https://x.test/b\n", None),
+            ("a==1 \\\n    --hash=sha256:00\nb==2 --hash=sha256:11\n", None),
+            ("a==1 \\\n    --hash=sha256:00\nb==2\n", Some("`b` in `r.txt` without a hash")),
+        ] {
+            assert_eq!(fault_of_requirements("r.txt", text).as_deref(), expected, "{text}");
+        }
     }
 }

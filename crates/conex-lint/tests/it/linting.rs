@@ -26,7 +26,16 @@ pub(crate) fn with_options<T>(check: impl FnOnce(&mut LintOptions<'_>) -> T) -> 
         target_platform: platform,
         base: &base,
     };
-    let mut options = LintOptions { context_files: Some(&files), ..LintOptions::new(build) };
+    let text = |name: &str| match name {
+        "requirements.txt" => Some("flask\n".to_owned()),
+        "requirements.lock" => Some("flask==3.1.2 --hash=sha256:00\n".to_owned()),
+        _ => None,
+    };
+    let mut options = LintOptions {
+        context_files: Some(&files),
+        context_text: Some(&text),
+        ..LintOptions::new(build)
+    };
     check(&mut options)
 }
 

@@ -120,6 +120,24 @@ fn settings_of_hadolint_and_of_conex_count() {
 }
 
 #[test]
+fn requirements_are_read_where_they_lie() {
+    let text = "FROM a:1\nUSER 1\nCOPY *.txt .\nRUN pip install --no-cache-dir -r /x/req.txt\n";
+    let sandbox = sandbox(&[("Dockerfile", text), ("req.txt", "a==1\nflask\n")]);
+    let found = || {
+        let (_, out, _) = run(&sandbox, &["lint", "-f", "gnu", "Dockerfile"]);
+        out.lines().filter(|line| line.contains("RequirementsUnpinned")).count()
+    };
+    assert_eq!(found(), 1);
+    sandbox.write("req.txt", "a==1\nflask==3 # why\n");
+    assert_eq!(found(), 0);
+    // A link may lead anywhere: it is not followed.
+    std::fs::remove_file(sandbox.at("req.txt")).unwrap();
+    sandbox.write("other", "flask\n");
+    std::os::unix::fs::symlink("other", sandbox.at("req.txt")).unwrap();
+    assert_eq!(found(), 0);
+}
+
+#[test]
 fn comments_ignore_findings() {
     let text = "# hadolint global ignore=DL3006\nFROM debian\n# hadolint ignore=DL3003\nRUN cd /a\n\
                 # conex ignore CdNotWorkdir it is meant\nRUN cd /b && a && b && c\n\

@@ -70,7 +70,9 @@ pub(super) fn everything(
     let build = options(args, Scope::All, main.ignore.as_ref(), &|_, _| None)?;
     let names = main.context.as_ref().map(|_| lint::names_in(&main.folder));
     let contexts = args.build_context.iter().filter_map(|given| given.split_once('='));
+    let read = |name: &str| lint::read_of_context(&main.folder, name);
     let options = LintOptions {
+        context_text: names.is_some().then_some(&read),
         named_contexts: contexts.map(|(name, _)| name.to_owned()).collect(),
         ..lint::options(&config, build, names.as_ref().map(|names| names.as_slice()))
     };

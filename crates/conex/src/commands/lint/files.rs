@@ -120,6 +120,28 @@ fn search(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
+/// Largest file of a context that rules may ask for: 1 MiB, ten thousand locked requirements.
+const CONTEXT_TEXT_SIZE_MAX: u64 = 1 << 20;
+
+/// Reads a file at the top of a context. What is no plain file there, a link out of it among them,
+/// is none.
+pub(in crate::commands) fn read_of_context(folder: &Path, name: &str) -> Option<String> {
+    if name.is_empty() || name.starts_with('.') || name.contains(['/', '\\']) {
+        return None;
+    }
+    let path = folder.join(name);
+    let metadata = std::fs::symlink_metadata(&path).ok()?;
+    let is_plain = metadata.is_file() && metadata.len() <= CONTEXT_TEXT_SIZE_MAX;
+    let file = std::fs::File::open(&path).ok().filter(|_| is_plain)?;
+    let mut text = String::new();
+    file.take(CONTEXT_TEXT_SIZE_MAX).read_to_string(&mut text).ok()?;
+    Some(text)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// What lies in the folder of a Dockerfile: names at its top, and the ignore file.
 struct Surroundings {
     names: Arc<Vec<String>>,
@@ -129,10 +151,7 @@ struct Surroundings {
 impl Surroundings {
     /// Looks; what cannot be read is not known.
     fn of(path: &Path) -> Self {
-        let folder = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
+        let folder = folder_of(path);
         let names = names_in(folder);
         let own = path.file_name().map(|name| format!("{}.dockerignore", name.to_string_lossy()));
         let places = own.into_iter().chain([".dockerignore".to_owned()]);
@@ -190,7 +209,9 @@ pub(in crate::commands) fn with_options<T>(
         base: &|_, _| None,
     };
     let names = surroundings.as_ref().map(|around| around.names.as_slice());
-    work(&options(config, build, names))
+    let folder = input.path.as_deref().map(folder_of);
+    let read = |name: &str| read_of_context(folder?, name);
+    work(&LintOptions { context_text: Some(&read), ..options(config, build, names) })
 }
 
 /// The options that settings ask for, of a file with these names in its context.

@@ -12,7 +12,9 @@ use crate::error::{CliError, Doing as _, Result};
 use crate::session::Session;
 
 pub(super) use config::{Config, ConfigArgs};
-pub(super) use files::{Input, find, forget_folders, names_in, options, with_options};
+pub(super) use files::{
+    Input, find, forget_folders, names_in, options, read_of_context, with_options,
+};
 
 /// Exit code of a run that found something.
 pub(super) const FINDINGS: u8 = 3;
