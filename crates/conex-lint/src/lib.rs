@@ -51,7 +51,7 @@ pub use error::{Error, ErrorKind};
 pub use evaluate::BaseImage;
 pub use finding::{Edit, Finding, Fix, Level, Safety};
 pub use fixes::{Fixed, fix};
-pub use lint::{LabelKind, LintOptions, Linted, ignore_file, lint, lint_parsed};
+pub use lint::{LabelKind, LintOptions, Linted, ReadText, ignore_file, lint, lint_parsed};
 pub use page::{index, page};
 pub use rules::{Fixable, RULES_VERSION, Rule, Set, rule, rules};
 pub use settings::{SETTINGS_SIZE_MAX, Settings, Threshold};

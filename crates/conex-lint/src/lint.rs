@@ -12,6 +12,9 @@ use crate::ignores::Ignores;
 use crate::rules::{Check, RULES_VERSION, Rule, rules};
 use crate::{CheckOptions, Findings, config, fixes};
 
+/// Gives the text of a file by its name.
+pub type ReadText<'r> = dyn Fn(&str) -> Option<String> + 'r;
+
 /// How a file is looked at.
 pub struct LintOptions<'a> {
     /// What the checks of a build need.
@@ -36,7 +39,7 @@ pub struct LintOptions<'a> {
     pub context_files: Option<&'a [String]>,
     /// Reads a file at the top of the build context by its name; `None` if it is not there, or too
     /// large to be what its name says.
-    pub context_text: Option<&'a dyn Fn(&str) -> Option<String>>,
+    pub context_text: Option<&'a ReadText<'a>>,
     /// Names of other contexts (`--build-context`): where the file says one, no image is meant.
     pub named_contexts: BTreeSet<String>,
 }

@@ -122,19 +122,19 @@ const APT_LISTS: Rule = Rule {
     level: Level::Info,
     fix: Fixable::Safe,
     check: Check::Lint(|context, sink| {
+        let last_use = last_use_of_lists(context);
         for stage in context.stages.iter().filter(|stage| context.reaches_image(stage)) {
             for (view, script) in stage.runs() {
-                let update = script
-                    .commands
-                    .iter()
-                    .find(|cmd| cmd.is_any(&["apt-get", "apt", "aptitude"]) && cmd.has("update"));
+                let update = script.commands.iter().find(|cmd| is_apt(cmd) && cmd.has("update"));
                 let Some(update) = update.filter(|_| !removes(script, "/var/lib/apt")) else {
                     continue;
                 };
                 if is_mounted(view, "/var/lib/apt") || is_mounted(view, "/var/lib") {
                     continue;
                 }
-                let edit = appended(context, script, "rm -rf /var/lib/apt/lists/*");
+                // Where a later step installs from these lists, it would find none.
+                let edit = appended(context, script, "rm -rf /var/lib/apt/lists/*")
+                    .filter(|_| last_use.is_none_or(|line| line <= view.line));
                 context
                     .within(sink, view, script, update.span, "the lists of packages stay behind")
                     .hint("end the step with `rm -rf /var/lib/apt/lists/*`, or mount a cache there")
@@ -144,6 +144,19 @@ const APT_LISTS: Rule = Rule {
     }),
     ..PLAIN
 };
+
+fn is_apt(cmd: &Cmd) -> bool {
+    cmd.is_any(&["apt-get", "apt", "aptitude"])
+}
+
+/// The last step that installs from lists which an earlier step loaded.
+fn last_use_of_lists(context: &Context<'_>) -> Option<u32> {
+    let uses = context.runs().filter(|(_, script)| {
+        let mut apt = script.commands.iter().filter(|cmd| is_apt(cmd));
+        apt.clone().any(|cmd| cmd.has("install")) && !apt.any(|cmd| cmd.has("update"))
+    });
+    uses.map(|(view, _)| view.line).max()
+}
 
 /// Whether a script deletes something below a folder.
 fn removes(script: &ShellText, folder: &str) -> bool {

@@ -369,6 +369,16 @@ fn steps_are_mended_as_a_person_would() {
         ("RUN [ \"$A\" == b ]", "RUN [ \"$A\" = b ]"),
         ("RUN echo -e \"a\\nb\" > /x", "RUN printf '%b\\n' \"a\\nb\" > /x"),
         ("RUN echo -n a > /x", "RUN printf '%s' a > /x"),
+        // Lists that a later step needs stay.
+        (
+            "RUN apt-get update -q\nCOPY a /a\nRUN apt-get install -y --no-install-recommends b=1",
+            "RUN apt-get update -q\nCOPY a /a\nRUN apt-get install -y --no-install-recommends b=1",
+        ),
+        (
+            "RUN apt-get update -q && x\nCOPY a /a\nRUN apt-get update && y",
+            "RUN apt-get update -q && x && rm -rf /var/lib/apt/lists/*\nCOPY a /a\n\
+             RUN apt-get update && y && rm -rf /var/lib/apt/lists/*",
+        ),
         ("RUN echo -e a b > /x", "RUN echo -e a b > /x"),
         ("RUN set -o pipefail; cat /a | grep b", "RUN set -o pipefail; < /a grep b"),
         (

@@ -189,10 +189,16 @@ impl Shown {
     }
 }
 
+/// Most findings of one file that are shown with their lines: nobody reads more, and the lines of a
+/// hostile file are long.
+const EXCERPT_COUNT_MAX: usize = 500;
+
 fn text_of(file: &output::File<'_>, palette: conex_term::Palette) -> String {
     let source = conex_term::Source { name: file.name, text: file.text };
     let shown = conex_term::Findings::new(source, palette);
-    let one = |finding: &Finding| {
+    let bare = conex_term::Findings::new(conex_term::Source { text: "", ..source }, palette);
+    let one = |(index, finding): (usize, &Finding)| {
+        let shown = if index < EXCERPT_COUNT_MAX { shown } else { bare };
         let mut diagnostic = finding.to_diagnostic();
         // Commands of many lines would hide what is meant.
         let span = diagnostic.span.as_mut().filter(|span| span.end.line > span.start.line + 2);
@@ -204,7 +210,7 @@ fn text_of(file: &output::File<'_>, palette: conex_term::Palette) -> String {
         }
         shown.one(&diagnostic) + "\n"
     };
-    file.findings.iter().map(one).collect()
+    file.findings.iter().enumerate().map(one).collect()
 }
 
 fn summary(files: &[output::File<'_>]) -> String {

@@ -23,6 +23,7 @@ use Only::{Conex, Hadolint};
 /// Why the two disagree: who finds it alone, the code, what the line holds, and the reason. An
 /// empty text is any line.
 const EXPLAINED: &[(Only, &str, &str, &str)] = &[
+    (Hadolint, "DL1000", "<<EOF", "its parser stops at a heredoc"),
     (Hadolint, "DL3001", "--version", "asking for a version means something in a build"),
     (Hadolint, "DL3001", "pwsh", "what PowerShell reads is no script of sh"),
     (Hadolint, "DL3002", "FROM debian:12 AS a", "only the last stage is shipped"),
@@ -98,6 +99,7 @@ const EXPLAINED: &[(Only, &str, &str, &str)] = &[
     (Conex, "DL3064", "KEY_NAME", "as BuildKit's check"),
     (Conex, "DL4003", "CMD", "the lost one is told, as BuildKit does: the earlier"),
     (Conex, "DL4004", "ENTRYPOINT", "the lost one is told, as BuildKit does: the earlier"),
+    (Conex, "SC2002", "os-release", "ShellCheck asks it on demand only"),
     (Conex, "SC2002", "cat x", "ShellCheck asks it on demand only"),
     (Conex, "SC2154", "cat <<EOF", "heredocs expand too"),
 ];
