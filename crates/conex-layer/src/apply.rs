@@ -241,6 +241,9 @@ impl Unpacker<'_, '_> {
             return Err(Error::malformed(format!("the path `{path}` in the tar ends with `..`")));
         }
         let path = dir.path.join(&name);
+        if self.target.has_linked_up() {
+            self.target.keep_linked_up(&path);
+        }
         let is_new = self.seen.insert(self.hasher.hash_one(path.as_os_str())) && dir.is_new;
         if !is_new {
             self.wait();
@@ -438,14 +441,54 @@ impl Unpacker<'_, '_> {
             return Ok(());
         }
         if bytes == OPAQUE_MARK {
-            self.target.make_opaque(&walked.dir)?;
+            let dir = self.target.make_opaque(&walked.dir)?;
+            if self.target.has_linked_up() {
+                self.target.hide_linked_up(&dir.path)?;
+            }
             return Ok(());
         }
         let hidden = OsStr::from_bytes(bytes.get(WHITEOUT_PREFIX.len()..).unwrap_or_default());
         if matches!(hidden.as_bytes(), b"" | b"." | b"..") {
             return Err(Error::malformed("the layer has a whiteout that names nothing"));
         }
+        let top = walked.dir.path.join(hidden);
+        if self.target.has_linked_up() && self.target.hide_linked_up(&top)? {
+            let dir = self.target.walk(&path, LastLink::Follow)?.dir;
+            return match self.has_own(&dir, hidden)? {
+                true => self.hide(&dir, hidden),
+                false => self.target.remove_in(&dir, hidden),
+            };
+        }
         self.hide(&walked.dir, hidden)
+    }
+
+    /// Whether this layer has something at a name or below it, besides what hides and the folders
+    /// that a hard link brought.
+    fn has_own(&self, dir: &Arc<TargetDir>, name: &OsStr) -> Result<bool> {
+        let path = dir.path.join(name);
+        let fail = |error| Error::at("cannot look up", &path, error);
+        let Some(upper) = &dir.upper else { return Ok(false) };
+        let mut todo = match upper.stat_if_there(name).map_err(fail)? {
+            Some(stat) if stat.is_dir() => {
+                vec![(path.clone(), upper.open_dir(name).map_err(fail)?)]
+            }
+            found => return Ok(found.is_some_and(|stat| !stat.is_whiteout())),
+        };
+        while let Some((path, dir)) = todo.pop() {
+            if self.seen.contains(&self.hasher.hash_one(path.as_os_str())) {
+                return Ok(true);
+            }
+            for entry in dir.entries().map_err(fail)? {
+                let stat = dir.stat(&entry.name).map_err(fail)?;
+                if stat.is_dir() {
+                    let below = dir.open_dir(&entry.name).map_err(fail)?;
+                    todo.push((path.join(&entry.name), below));
+                } else if !stat.is_whiteout() {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
     }
 
     /// Hides a name of the layers below. What this layer itself has there stays: a whiteout says

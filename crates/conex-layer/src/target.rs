@@ -9,7 +9,7 @@
 //! were opened in it one name at a time without following links. A hostile link in the image can
 //! make a file land elsewhere in the image, never outside.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -45,6 +45,8 @@ pub struct Target {
     open_count: usize,
     /// Directories that were copied up and the times they had, while somebody wants to know.
     copied_up: Option<Vec<(PathBuf, Time)>>,
+    /// Files that were copied up, meanwhile, because they got another name.
+    linked_up: BTreeSet<PathBuf>,
     followed_link: bool,
 }
 
@@ -103,6 +105,7 @@ impl Target {
             dirs: BTreeMap::new(),
             open_count: 0,
             copied_up: None,
+            linked_up: BTreeSet::new(),
             followed_link: false,
         })
     }
@@ -388,7 +391,34 @@ impl Target {
     }
 
     pub(crate) fn end_copy_up_record(&mut self) -> Vec<(PathBuf, Time)> {
+        self.linked_up.clear();
         self.copied_up.take().unwrap_or_default()
+    }
+
+    /// Whether a hard link brought files of lower layers into the snapshot.
+    pub(crate) fn has_linked_up(&self) -> bool {
+        !self.linked_up.is_empty()
+    }
+
+    /// The snapshot has the path of its own now.
+    pub(crate) fn keep_linked_up(&mut self, path: &Path) {
+        self.linked_up.remove(path);
+    }
+
+    /// Hides the files again that a hard link brought to a path, or below it. Gives whether there
+    /// were any.
+    pub(crate) fn hide_linked_up(&mut self, top: &Path) -> Result<bool> {
+        let at_or_below = self.linked_up.range(top.to_owned()..);
+        let found: Vec<PathBuf> =
+            at_or_below.take_while(|path| path.starts_with(top)).cloned().collect();
+        for path in &found {
+            self.linked_up.remove(path);
+            let walked = self.walk(path, LastLink::Keep)?;
+            if let [name] = walked.rest.as_slice() {
+                self.remove_in(&walked.dir, name)?;
+            }
+        }
+        Ok(!found.is_empty())
     }
 
     /// Finds the directory that a path's last name is in, making missing parents.
@@ -648,6 +678,9 @@ impl Target {
         let upper = upper_of(&dir)?;
         let maker = self.maker.in_dir(upper).map_err(fail)?;
         crate::copy::copy_entry(&maker, view, below, name, &stat, upper, name).map_err(fail)?;
+        if self.copied_up.is_some() {
+            self.linked_up.insert(path);
+        }
         Ok(dir)
     }
 

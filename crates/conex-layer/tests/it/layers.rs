@@ -394,6 +394,43 @@ fn marks_in_a_layer_say_nothing_of_the_layer_itself() {
 }
 
 #[test]
+fn marks_hide_what_a_hard_link_brought_from_below() {
+    use conex_layer::{EntryHeader, TarWriter};
+    let entry = |line: &str| {
+        let (path, to) = line.split_once("->").unwrap_or((line, ""));
+        let mut header = EntryHeader::file(path, 0);
+        if !to.is_empty() {
+            (header.kind, header.link) = (b'1', to.as_bytes().to_vec());
+        }
+        header
+    };
+    let cases: [(&[&str], &[&str]); 7] = [
+        (&["a->b", ".wh.b"], &["a", "d", "d/f"]),
+        (&["a->b", ".wh.b", "c->a"], &["a", "c", "d", "d/f"]),
+        (&["x->d/f", ".wh.d"], &["b", "x"]),
+        (&["x->d/f", "d/.wh..wh..opq"], &["b", "d", "x"]),
+        (&["x->d/f", "d/g", ".wh.d"], &["b", "d", "d/g", "x"]),
+        (&["d/x->d/f", "d/.wh.f"], &["b", "d", "d/x"]),
+        // Of what the layer has itself a mark says nothing.
+        (&["a->b", "b", ".wh.b"], &["a", "b", "d", "d/f"]),
+    ];
+    for form in forms() {
+        for (lines, expected) in cases {
+            let scratch = Scratch::new();
+            let (lower, upper) = (scratch.dir("lower"), scratch.dir("upper"));
+            target(lower.clone(), &[], form).file("d/f", "1").file("b", "2");
+            let mut tar = TarWriter::new(Vec::new());
+            lines.iter().for_each(|line| tar.append(&entry(line), b"").unwrap());
+            let tar = tar.finish().unwrap();
+            applied(&tar, upper.clone(), std::slice::from_ref(&lower), form);
+            let seen = seen(&Stack::new(vec![upper, lower], form));
+            let names: Vec<&str> = seen.lines().filter_map(|line| line.split(' ').next()).collect();
+            assert_eq!(names, expected, "{lines:?}\n{seen}");
+        }
+    }
+}
+
+#[test]
 fn a_cancelled_unpack_stops() {
     let form = *forms().first().unwrap();
     let scratch = Scratch::new();
