@@ -9,6 +9,7 @@
 //! Invariant: a node's parent stands before it; content counts as visible while at least one live
 //! name of it is in the tree.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
@@ -190,6 +191,8 @@ impl Tree {
         self.fates.push(vec![fate; report.contents.len()]);
         self.changes.push(Changes::default());
         self.layers.push(report.clone());
+        // What a link means is there before the layer: it may rename by linking and deleting.
+        let below = self.linked_below(report);
         // Where each node of the layer went.
         let mut placed = vec![NONE; report.nodes.len()];
         placed[ROOT as usize] = ROOT;
@@ -219,13 +222,28 @@ impl Tree {
             };
             let path = self.child(dir, At { layer, node: id })?;
             placed[id as usize] = path;
-            self.apply(path, &node, At { layer, node: id });
+            self.apply(path, &node, At { layer, node: id }, below.get(&id).copied());
         }
         self.settle_repeated(layer);
         Ok(())
     }
 
-    fn apply(&mut self, path: u32, node: &Node, at: At) {
+    /// The contents of lower layers that a layer has other names for.
+    fn linked_below(&self, report: &LayerReport) -> HashMap<u32, ContentAt> {
+        let nodes = report.nodes.iter().enumerate();
+        let links = nodes.filter(|(_, node)| node.kind == Kind::LinkBelow);
+        links
+            .filter_map(|(id, _)| Some((id as u32, self.content_at(report.link(id as u32))?)))
+            .collect()
+    }
+
+    /// The content of a file that is there, whatever links of folders are on the way to it.
+    fn content_at(&self, path: &[u8]) -> Option<ContentAt> {
+        let found = &self.paths[self.resolve(path, false)? as usize];
+        (found.content.content != NONE).then_some(found.content)
+    }
+
+    fn apply(&mut self, path: u32, node: &Node, at: At, below: Option<ContentAt>) {
         if node.is(WHITEOUT) {
             if node.kind == Kind::Nothing {
                 self.kill(path, at.layer, Cause::Deleted);
@@ -233,6 +251,9 @@ impl Tree {
             }
             if node.kind.is_dir() && self.is_dir(path) {
                 self.empty_dir(path, at.layer, Cause::Replaced);
+            } else if node.kind == Kind::Implied {
+                // A link of a folder that is deleted leads nowhere: a folder takes its place.
+                self.kill(path, at.layer, Cause::Replaced);
             }
         }
         match node.kind {
@@ -258,9 +279,9 @@ impl Tree {
                 self.put(path, at, content);
             }
             Kind::LinkBelow => {
-                let target = self.layers[at.layer as usize].link(at.node).to_vec();
-                let found = self.find(&target).map(|found| self.paths[found as usize]);
-                let content = found.filter(|found| found.alive).map(|found| found.content);
+                // Or a file of this layer, to which links of folders lead.
+                let target = self.layers[at.layer as usize].link(at.node);
+                let content = below.or_else(|| self.content_at(target));
                 self.put(path, at, content.unwrap_or(NOWHERE));
             }
             Kind::Symlink | Kind::CharDevice | Kind::BlockDevice | Kind::Fifo => {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::image::shown;
-use crate::layer::{ATTRIBUTED, Kind, LayerReport, NONE, ROOT, UNKNOWN};
-use crate::tree::Tree;
+use crate::layer::{ATTRIBUTED, Kind, LayerReport, NONE, Node, ROOT, UNKNOWN};
+use crate::tree::{Path, Tree};
 
 /// Symbolic links followed in one path, as in the kernel.
 const LINKS_MAX: usize = 40;
@@ -86,6 +86,7 @@ impl Tree {
             Some(layer) if node.kind == Kind::Symlink => layer.link(path.now.node),
             _ => &[],
         };
+        let node = self.file_below(path).unwrap_or(node);
         Entry {
             name: if id == ROOT { &[] } else { self.name(id) },
             kind: node.kind,
@@ -99,6 +100,14 @@ impl Tree {
             has_attributes: node.is(ATTRIBUTED),
             is_there: path.alive,
         }
+    }
+
+    /// What another name of a lower layer's file is: that file, whatever its own entry says.
+    fn file_below(&self, path: &Path) -> Option<&Node> {
+        let content = self.content(path.content)?;
+        let node = self.layers.get(usize::from(path.content.layer))?.node(content.node);
+        let is_below = self.node_at(path.now).kind == Kind::LinkBelow;
+        (is_below && node.content == path.content.content).then_some(node)
     }
 
     /// What is in a folder, sorted by name; dead paths too.

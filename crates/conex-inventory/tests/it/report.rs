@@ -273,6 +273,38 @@ fn paths_are_resolved_as_in_a_container() {
 }
 
 #[test]
+fn links_and_deletions_of_one_layer_mean_what_was_below_it() {
+    for (layers, expected) in [
+        // A file is renamed by another name of it, which gets one more name.
+        (
+            &[&[File("b", 1, 1)][..], &[Link("a", "b"), File(".wh.b", 0, 0), Link("c", "a")]][..],
+            &["/a", "/c"][..],
+        ),
+        // A folder takes the place of a link that is deleted.
+        (
+            &[
+                &[Dir("real"), Symlink("link", "real")],
+                &[File(".wh.link", 0, 0), File("link/file", 1, 1)],
+            ],
+            &["/link/", "/link/file", "/real/"],
+        ),
+        // The other name is given through a link of a folder.
+        (
+            &[&[File("real/file", 1, 1), Symlink("link", "real")], &[Link("name", "link/file")]],
+            &["/link", "/name", "/real/", "/real/file"],
+        ),
+    ] {
+        let tree = tree(layers);
+        assert_eq!(paths(&tree), expected);
+        for id in 1..tree.path_count() as u32 {
+            let entry = tree.entry(id);
+            let is_file = entry.is_there && entry.kind.word() == "file";
+            assert!(!is_file || entry.size == 1, "{}", tree.path_text(id));
+        }
+    }
+}
+
+#[test]
 fn layers_that_lead_out_or_are_broken_are_refused() {
     let wrong: [(&[Put], &str); 2] = [
         (&[File("../a", 1, 1)], "the path `../a` leads out of the layer"),

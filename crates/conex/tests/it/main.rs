@@ -29,6 +29,7 @@ mod packaging;
 mod peers_confinement;
 mod peers_images;
 mod peers_support;
+mod peers_view;
 mod prune;
 mod registry;
 mod registry_clouds;
