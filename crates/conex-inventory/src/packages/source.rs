@@ -1,5 +1,5 @@
-//! A file of a layer that can be read at any offset: where it lies, if the layer can be read so; else
-//! in memory while it is small, in a scratch file where it is not.
+//! A file of a layer that can be read at any offset: where it lies, if the layer can be read so;
+//! else in memory while it is small, in a scratch file where it is not.
 
 use std::fs::File;
 use std::io::{self, Write as _};

@@ -115,8 +115,8 @@ impl SourceArgs {
 /// `containers-storage:NAME`), or else a name in a registry, whose layers are read as they come.
 ///
 /// Wasted are the bytes of all files in all layers, minus those of the files that are there at the
-/// end. What is found out about a layer is kept in the store by its diff ID. Where the Dockerfile is
-/// at hand, layers, suggestions and annotations name its lines.
+/// end. What is found out about a layer is kept in the store by its diff ID. Where the Dockerfile
+/// is at hand, layers, suggestions and annotations name its lines.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  conex analyze app\n  conex analyze -i app                     \

@@ -113,7 +113,7 @@ fn reports(
     Ok(order.into_iter().map(|number| found[number].clone()).collect())
 }
 
-/// Reads layers, several at a time, the largest first, so that no thread is left with it at the end.
+/// Reads layers, several at a time, the largest first: no thread is left with it at the end.
 fn read(wanted: &[(&Layer, usize)], shelf: Option<&Shelf>) -> Result<Vec<Found>> {
     let mut queue: Vec<usize> = (0..wanted.len()).collect();
     queue.sort_by_key(|at| std::cmp::Reverse(size_of(wanted[*at].0)));
