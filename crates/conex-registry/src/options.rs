@@ -87,7 +87,7 @@ pub struct Limits {
     pub head_bytes: usize,
     /// How long the head of a request may take, and how long a connection may be idle.
     pub head_wait: Duration,
-    /// How long a body may stand still, in both directions.
+    /// How long a body may stand still, or nearly, in both directions.
     pub stall_wait: Duration,
 }
 

@@ -223,6 +223,18 @@ fn slow_clients_and_floods_of_headers_are_ended() {
     let reply = read_reply(&mut BufReader::new(stalled), "PATCH").unwrap();
     assert_eq!(reply.status, 408, "{reply:?}");
     assert_eq!(client.get(&path).header("range"), Some("0-9"));
+    // One that moves, but so slowly that it would keep its turn for days.
+    let path = begin(client);
+    let mut drip = client.connect().unwrap();
+    let head = client.head("PATCH", &path, &[("Content-Length", "1000000")]);
+    drip.write_all(format!("{head}\r\n").as_bytes()).unwrap();
+    let mut sent = 0;
+    // It is told after the time has passed, and then refused.
+    while sent < 200 && drip.write_all(b"x").is_ok() {
+        sent += 1;
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!((5..200).contains(&sent), "{sent} bytes were taken");
     // One that reads nothing of what it asked for.
     let big = client.push_blob("app", &vec![7; 40_000_000]);
     let mut deaf = client.connect().unwrap();
