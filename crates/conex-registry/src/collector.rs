@@ -18,7 +18,7 @@ use crate::uploads::blocking;
 const STEP_COUNT: usize = 200;
 
 /// Objects removed between two looks at the database.
-const TRASH_COUNT: usize = 500;
+const TRASH_COUNT: usize = 1_000;
 
 /// How often uploads are looked through.
 const UPLOADS_EVERY: Duration = Duration::from_secs(600);
