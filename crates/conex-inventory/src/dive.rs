@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::image::{ratio, shown};
 use crate::intern::Names;
-use crate::layer::{Kind, LayerReport, NONE, ROOT, WHITEOUT};
+use crate::layer::{Kind, LINKED, LayerReport, NONE, ROOT, WHITEOUT};
 use crate::tree::{At, Tree};
 
 /// dive's figures for an image.
@@ -42,6 +42,97 @@ pub struct DivePath {
     pub size_bytes: u64,
     /// The path.
     pub file: String,
+}
+
+/// An entry of a layer, as dive's file has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DiveFile {
+    /// The path, without a slash at its beginning.
+    pub path: String,
+    /// The kind of entry: the byte of the tar's header.
+    pub type_flag: u8,
+    /// Where a link leads.
+    pub link_name: String,
+    /// Bytes of a file; none of another name.
+    pub size: u64,
+    /// Kind and permissions as Go's `FileMode` has them.
+    pub file_mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Whether it is a directory.
+    pub is_dir: bool,
+}
+
+/// The entries of a layer in the form that dive's file has. Deleted paths are files with a prefix.
+pub fn dive_files(layer: &LayerReport) -> Vec<DiveFile> {
+    let mut files = Vec::new();
+    for id in 1..layer.nodes.len() as u32 {
+        let node = layer.node(id);
+        let path = || shown(&layer.path(id)).trim_start_matches('/').to_owned();
+        if node.is(WHITEOUT) {
+            let path = match path().rsplit_once('/') {
+                Some((folder, name)) => format!("{folder}/.wh.{name}"),
+                None => format!(".wh.{}", path()),
+            };
+            files.push(DiveFile { path, type_flag: b'0', ..DiveFile::EMPTY });
+        }
+        if let Some((type_flag, kind)) = go_kind(layer, id) {
+            let link = match type_flag {
+                b'1' => layer.first_name(id).unwrap_or_else(|| layer.link(id).to_vec()),
+                _ => layer.link(id).to_vec(),
+            };
+            files.push(DiveFile {
+                path: path(),
+                type_flag,
+                link_name: String::from_utf8_lossy(&link).into_owned(),
+                size: first_size(layer, id),
+                file_mode: kind | go_permissions(node.mode),
+                uid: node.uid,
+                gid: node.gid,
+                is_dir: node.kind == Kind::Dir,
+            });
+        }
+    }
+    files
+}
+
+impl DiveFile {
+    const EMPTY: Self = Self {
+        path: String::new(),
+        type_flag: 0,
+        link_name: String::new(),
+        size: 0,
+        file_mode: 0,
+        uid: 0,
+        gid: 0,
+        is_dir: false,
+    };
+}
+
+/// The byte of the tar's header and the bits of Go's `FileMode`; none for what is no entry.
+fn go_kind(layer: &LayerReport, id: u32) -> Option<(u8, u32)> {
+    let node = layer.node(id);
+    Some(match node.kind {
+        Kind::Nothing | Kind::Implied => return None,
+        Kind::LinkBelow => (b'1', 0),
+        _ if node.is(LINKED) => (b'1', 0),
+        Kind::File => (b'0', 0),
+        Kind::Dir => (b'5', 1 << 31),
+        Kind::Symlink => (b'2', 1 << 27),
+        Kind::CharDevice => (b'3', 1 << 26 | 1 << 21),
+        Kind::BlockDevice => (b'4', 1 << 26),
+        Kind::Fifo => (b'6', 1 << 25),
+    })
+}
+
+/// Go keeps set-id and sticky bits elsewhere.
+fn go_permissions(mode: u16) -> u32 {
+    let mode = u32::from(mode);
+    let moved = [(0o4000, 1 << 23), (0o2000, 1 << 22), (0o1000, 1 << 20)];
+    moved.iter().filter(|(bit, _)| mode & bit != 0).fold(mode & 0o777, |all, (_, go)| all | go)
 }
 
 impl DiveReport {
@@ -256,7 +347,7 @@ impl<'t> Stacked<'t> {
 /// The size that the entry itself has: another name of a file has none.
 fn first_size(report: &LayerReport, id: u32) -> u64 {
     match report.content(id) {
-        Some(content) if !report.node(id).is(crate::layer::LINKED) => content.size,
+        Some(content) if !report.node(id).is(LINKED) => content.size,
         _ => 0,
     }
 }

@@ -250,6 +250,12 @@ impl LayerReport {
         Some(self.path(found as u32))
     }
 
+    /// The path that the content of a file came with, if that is another one.
+    pub(crate) fn first_name(&self, id: u32) -> Option<Vec<u8>> {
+        let first = self.content(id)?.node;
+        (first != id).then(|| self.path(first))
+    }
+
     pub(crate) fn path(&self, id: u32) -> Vec<u8> {
         let mut parts = Vec::new();
         let mut at = id;

@@ -37,7 +37,7 @@ mod view;
 pub use caches::{CACHE_KINDS, CacheKind};
 pub use compare::{Comparison, ConfigChange, FileChange, FileChanges, PackageChange};
 pub use content::Verified;
-pub use dive::{DivePath, DiveReport};
+pub use dive::{DiveFile, DivePath, DiveReport, dive_files};
 pub use error::{Error, ErrorKind, Result};
 pub use image::{
     CacheRow, ChangeRow, Duplicate, ImageReport, LayerFacts, LayerRow, Limits, Notable,

@@ -1,10 +1,12 @@
 //! `conex diff`.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::ValueEnum;
-use conex_inventory::{Comparison, ConfigChange, ImageReport, Limits};
+use conex_inventory::{Comparison, ConfigChange, ImageReport, LayerFacts, LayerReport, Limits};
 use conex_term::{Palette, clean, ellipsis, human_size_short};
 use serde_json::{Value, json};
 
@@ -75,10 +77,11 @@ pub fn run(session: &Session, args: Args) -> Result<()> {
         (&after.subject.config, &after.tree),
     );
     let summary = summary(&before, &after);
+    let layers = layers(&before, &after);
     let text = match args.format {
         Shape::Text => {
             let limit = if args.no_trunc { usize::MAX } else { FILES_MAX };
-            text(&comparison, &summary, session.out_palette(), limit)
+            text(&comparison, &summary, &layers, session.out_palette(), limit)
         }
         Shape::Json => {
             let side = |analysis: &Analysis| {
@@ -90,12 +93,13 @@ pub fn run(session: &Session, args: Args) -> Result<()> {
             value["before"] = side(&before);
             value["after"] = side(&after);
             value["sizes"] = json!(summary);
+            value["layers"] = json!(layers);
             format!("{value}\n")
         }
         Shape::Html => html::comparison(
             (&before.subject.name, &after.subject.name),
             &comparison,
-            &json!(summary),
+            (&json!(summary), &json!(layers)),
         ),
     };
     analyze::write(session, args.output.as_deref(), &text)?;
@@ -103,6 +107,40 @@ pub fn run(session: &Session, args: Args) -> Result<()> {
         return Err(CliError::exit(DIFFERENT));
     }
     Ok(())
+}
+
+/// A layer that one of the images has and the other has not.
+#[derive(Debug, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+struct LayerChange {
+    /// `added` or `deleted`.
+    change: &'static str,
+    index: usize,
+    diff_id: conex_oci::DiffId,
+    created_by: String,
+    size: u64,
+    compressed_size: Option<u64>,
+}
+
+fn layers(before: &Analysis, after: &Analysis) -> Vec<LayerChange> {
+    let own = |change, one: &Analysis, other: &Analysis| {
+        let known: HashSet<_> = other.facts.iter().map(|facts| &facts.diff_id).collect();
+        let layers = one.facts.iter().zip(one.tree.reports()).enumerate();
+        let missing = layers.filter(|(_, (facts, _))| !known.contains(&facts.diff_id));
+        let row =
+            |(index, (facts, report)): (usize, (&LayerFacts, &Arc<LayerReport>))| LayerChange {
+                change,
+                index,
+                diff_id: facts.diff_id.clone(),
+                created_by: analyze::instruction(&facts.created_by),
+                size: report.stored_size(),
+                compressed_size: facts.compressed_size,
+            };
+        missing.map(row).collect::<Vec<_>>()
+    };
+    let mut all = own("deleted", before, after);
+    all.extend(own("added", after, before));
+    all
 }
 
 /// Sizes of both, a row each.
@@ -129,7 +167,13 @@ fn plain(value: &Value) -> String {
     }
 }
 
-fn text(comparison: &Comparison, summary: &[[Value; 3]], palette: Palette, limit: usize) -> String {
+fn text(
+    comparison: &Comparison,
+    summary: &[[Value; 3]],
+    layers: &[LayerChange],
+    palette: Palette,
+    limit: usize,
+) -> String {
     let mut text = String::new();
     for [title, one, other] in summary {
         let (one, other) = (plain(one), plain(other));
@@ -137,6 +181,19 @@ fn text(comparison: &Comparison, summary: &[[Value; 3]], palette: Palette, limit
         let _ = writeln!(text, "{:<9} {change}", plain(title));
     }
     let _ = writeln!(text, "{:<9} {} of the lowest are the same", "", comparison.shared_layers);
+    if !layers.is_empty() {
+        let _ = writeln!(text, "\n{}", palette.strong("LAYERS"));
+    }
+    for layer in layers {
+        let (index, size) = (layer.index, human_size_short(layer.size));
+        let made = ellipsis(&layer.created_by, 400);
+        let _ = match layer.change {
+            "added" => {
+                writeln!(text, "{}", palette.good(&format!("+ {index:>3} {size:>8} {made}")))
+            }
+            _ => writeln!(text, "{}", palette.error(&format!("- {index:>3} {size:>8} {made}"))),
+        };
+    }
     if comparison.is_empty() {
         text.push_str("\nno difference in config, packages or files\n");
         return text;

@@ -1,10 +1,11 @@
 //! `conex history`, which is `conex image history`.
 
 use conex_oci::{Digest, ImageConfig, Platform};
-use conex_store::{ImageLayer, Store};
+use conex_store::Store;
 use conex_term::{Timestamp, human_size_short};
 use serde_json::{Value, json};
 
+use super::analyze::Sizes;
 use super::shown::Length;
 use crate::error::{CliError, Result};
 use crate::session::Session;
@@ -26,8 +27,9 @@ const MISSING: &str = "<missing>";
 
 /// Show how an image came about
 ///
-/// One line an instruction, the latest first. SIZE is that of the instruction's layer unpacked.
-/// Steps before the last have no image of their own, so their IMAGE is `<missing>`.
+/// One line an instruction, the latest first. SIZE is that of the files in the instruction's layer,
+/// as `conex analyze` counts it; the packed size has a field of its own. Sizes are found out once,
+/// when a layer is first asked for. Steps before the last have no image of their own, so their IMAGE is `<missing>`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  conex history app\n  conex history --no-trunc app\n  \
     conex history --format '{{.Size}}\\t{{.CreatedBy}}' app")]
@@ -37,7 +39,7 @@ pub struct Args {
     image: String,
 
     /// Format the output: `table`, `json`, `table TEMPLATE` or a Go template (fields: `.ID`,
-    /// `.CreatedSince`, `.CreatedAt`, `.CreatedBy`, `.Size`, `.Comment`)
+    /// `.CreatedSince`, `.CreatedAt`, `.CreatedBy`, `.Size`, `.PackedSize`, `.Comment`)
     #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
 
@@ -72,7 +74,7 @@ pub fn run(session: &Session, args: Args) -> Result<()> {
     let store = session.store()?;
     let (id, image) = find(store, &args.image, args.platform.as_ref())?;
     let config = store.image_config(&image)?;
-    let layers = store.layers(&image)?;
+    let layers = super::analyze::sizes(session, &image)?;
     let rows = Rows { session, human: args.human, length: Length::no_trunc(args.no_trunc) };
     let rows = rows.of(&id, &config, &layers);
     let format = args.format.filter(|format| !format.is_empty() && format != "table");
@@ -129,15 +131,15 @@ struct Rows<'s> {
 impl Rows<'_> {
     /// The rows, the latest first. Layers beyond the history, of images whose makers wrote none,
     /// have rows without an instruction.
-    fn of(&self, id: &Digest, config: &ImageConfig, layers: &[ImageLayer]) -> Vec<Value> {
+    fn of(&self, id: &Digest, config: &ImageConfig, layers: &[Sizes]) -> Vec<Value> {
         let mut layers = layers.iter();
         let mut rows: Vec<Value> = Vec::new();
         for step in &config.history {
             let layer = if step.empty_layer { None } else { layers.next() };
             let created = step.created.as_deref();
-            rows.push(self.row(created, &step.created_by, &step.comment, layer.map_or(0, size)));
+            rows.push(self.row(created, &step.created_by, &step.comment, layer));
         }
-        rows.extend(layers.map(|layer| self.row(None, "", "", size(layer))));
+        rows.extend(layers.map(|layer| self.row(None, "", "", Some(layer))));
         if let Some(last) = rows.last_mut() {
             last["ID"] = Value::from(self.length.id(id));
         }
@@ -145,7 +147,15 @@ impl Rows<'_> {
         rows
     }
 
-    fn row(&self, created: Option<&str>, created_by: &str, comment: &str, size: u64) -> Value {
+    fn row(
+        &self,
+        created: Option<&str>,
+        created_by: &str,
+        comment: &str,
+        layer: Option<&Sizes>,
+    ) -> Value {
+        let size =
+            |bytes: u64| if self.human { human_size_short(bytes) } else { bytes.to_string() };
         let created: Option<Timestamp> = created.and_then(|text| text.parse().ok());
         let created = created.filter(|time| time.unix_seconds() >= CREATED_MIN);
         let none = || "N/A".to_owned();
@@ -157,13 +167,8 @@ impl Rows<'_> {
             "CreatedBy": self.length.text(&text, CREATED_BY_CHARS),
             "CreatedSince": since,
             "ID": MISSING,
-            "Size": if self.human { human_size_short(size) } else { size.to_string() },
+            "PackedSize": layer.and_then(|layer| layer.packed).map_or_else(none, size),
+            "Size": size(layer.map_or(0, |layer| layer.unpacked)),
         })
     }
-}
-
-/// Bytes of a layer's tar; of its shipped form where it is not unpacked.
-fn size(layer: &ImageLayer) -> u64 {
-    let blob = || layer.blobs.first().map_or(0, |blob| blob.size);
-    layer.snapshot.as_ref().map_or_else(blob, conex_store::Snapshot::tar_size)
 }

@@ -1,5 +1,6 @@
 //! Layer analysis: what is in an image, what it wastes, what differs, and files taken out of it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -357,6 +358,10 @@ fn differences_of_two_images_are_listed() {
     files     3
               0 of the lowest are the same
 
+    LAYERS
+    -   0      15B COPY
+    +   0      21B COPY
+
     CONFIG
     ~ Env.NAME one:1 → two:1
 
@@ -368,6 +373,8 @@ fn differences_of_two_images_are_listed() {
     let report = json(&scene.run(&["diff", "--format", "json", &one, &two]).ok());
     assert_eq!(report["files"]["added"], 1);
     assert_eq!(report["config"][0]["field"], "Env.NAME");
+    assert_eq!(report["layers"][1]["change"], "added");
+    assert_eq!(report["layers"][1]["size"], 21);
     assert_eq!(scene.run(&["diff", "--exit-code", &one, &two]).code, 3);
     assert_eq!(scene.run(&["diff", "--exit-code", &one, &one]).code, 0);
 }
@@ -480,6 +487,47 @@ fn images_of_the_docker_daemon_come_through_its_socket() {
     assert_eq!(asked, ["GET /images/app:1/get HTTP/1.0", "GET /images/other/get HTTP/1.0"]);
 }
 
+#[test]
+fn words_of_dive_mean_what_they_mean_to_dive() {
+    let Some(scene) = Scene::new() else { return };
+    archive(&scene, "app.tar", "app:1", WASTEFUL);
+    // As in a pipeline: `dive --ci --ci-config … --json …`.
+    scene.write(
+        "ci/.dive-ci",
+        "rules:\n  lowestEfficiency: 0.3\n  highestWastedBytes: disabled\n  \
+         highestUserWastedPercent: 0.9\n",
+    );
+    let rules = ["analyze", "--ci", "--ci-config", "ci/.dive-ci", "--exit-code", "1"];
+    let image = ["--source", "docker-archive", "app.tar"];
+    let dive_json = ["-j", "dive.json", "--dive-compat"];
+    let broken = scene.run(&[&rules[..], &dive_json, &image].concat());
+    assert_eq!(broken.code, 1, "{broken}");
+    assert!(broken.stdout.contains("PASS: lowest-efficiency"), "{broken}");
+    assert!(broken.stdout.contains("SKIP: highest-wasted-bytes"), "{broken}");
+    let loose = ["--highestUserWastedPercent", "disabled", "--lowestEfficiency=0.1"];
+    let loose = [&rules[..], &loose, &["--highestWastedBytes", "20MB"], &image].concat();
+    scene.run(&loose).ok();
+    scene.run(&["analyze", "docker-archive://app.tar"]).ok();
+    let written = json(&std::fs::read_to_string(scene.at("dive.json")).unwrap());
+    assert_eq!(written["image"]["inefficientBytes"], 140_000);
+    let entries = written["layer"][1]["fileList"].as_array().unwrap();
+    let whiteout = entries.iter().find(|entry| entry["path"] == "var/lib/apt/.wh.lists");
+    assert!(whiteout.is_some_and(|entry| entry["typeFlag"] == 48), "{written}");
+    // Engines that are not here are named, so that it is seen what was asked.
+    let socket = format!("unix://{}", scene.at("none.sock").display());
+    for words in [&["--source", "docker", "app:1"][..], &["docker://app:1"]] {
+        let mut command = scene.command(&[&["analyze"], words].concat());
+        let ended = command.env("DOCKER_HOST", &socket).output().unwrap();
+        let error = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert!(error.contains("cannot ask the docker daemon at"), "{error}");
+    }
+    let storage = scene.at("no-storage");
+    let mut command = scene.command(&["analyze", "--source", "podman", "app:1"]);
+    let ended = command.env("CONTAINERS_STORAGE_ROOT", storage).output().unwrap();
+    let error = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(error.contains("no-storage/overlay-images/images.json"), "{error}");
+}
+
 /// dive, if it is here.
 fn dive() -> Option<PathBuf> {
     let prepared = std::env::var_os("CONEX_CI_CACHE");
@@ -539,7 +587,22 @@ fn figures_of_dive_are_dives() {
         let ours = scene.run(&["analyze", "--dive-compat", "--format", "json", &file]).ok();
         let ours = json(&ours);
         assert_eq!(figures(&ours), figures(&theirs), "{name}: {case:?}");
+        assert_eq!(entries(&ours), entries(&theirs), "{name}: {case:?}");
     }
+}
+
+/// The entries of each layer in dive's file, in the order of their paths. Where a layer has a path
+/// twice only the last is in a report, and what dive calls folders that no entry names differs.
+fn entries(document: &Value) -> Vec<Vec<String>> {
+    let of_layer = |layer: &Value| {
+        let all = layer["fileList"].as_array().into_iter().flatten();
+        let mut all: BTreeMap<String, String> = all
+            .map(|entry| (entry["path"].as_str().unwrap_or_default().to_owned(), entry.to_string()))
+            .collect();
+        all.remove("");
+        all.into_values().collect()
+    };
+    document["layer"].as_array().into_iter().flatten().map(of_layer).collect()
 }
 
 /// What is compared: everything but the order of paths of one size.

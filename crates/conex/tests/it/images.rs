@@ -179,19 +179,27 @@ fn history_shows_how_an_image_came_about() {
     --- stdout
     IMAGE   CREATED   CREATED BY   SIZE   COMMENT
     [2]   N/A   CMD ["/bin/true"]   0B   buildkit.dockerfile.v0
-    <missing>   N/A   COPY <<EOF /etc/a-file-with-a-name-that-is-l…   2.56kB   buildkit.dockerfile.v0
+    <missing>   N/A   COPY <<EOF /etc/a-file-with-a-name-that-is-l…   8B   buildkit.dockerfile.v0
     <missing>   N/A   ENV A=1   0B   buildkit.dockerfile.v0
-    <missing>   N/A   conex import   2.56kB   Imported from -
+    <missing>   N/A   conex import   6B   Imported from -
     "#);
     assert_snapshot!(scene.run(&["history", "--human=false", "--no-trunc", "--format",
         "{{.CreatedAt}}|{{.CreatedBy}}|{{.Size}}", "app"]), @r#"
     exit 0
     --- stdout
     N/A|CMD ["/bin/true"]|0
-    N/A|COPY <<EOF /etc/a-file-with-a-name-that-is-longer-than-a-table-has-room-for # buildkit|2560
+    N/A|COPY <<EOF /etc/a-file-with-a-name-that-is-longer-than-a-table-has-room-for # buildkit|8
     N/A|ENV A=1|0
-    N/A|conex import|2560
+    N/A|conex import|6
     "#);
+    // The sizes are those of the analysis.
+    let report = json(&scene.run(&["analyze", "--format", "json", "app"]).ok());
+    let layers = report["layers"].as_array().unwrap().iter().rev();
+    let expected: Vec<String> = layers.map(|layer| layer["size"].to_string()).collect();
+    let sizes = ["history", "--human=false", "--format", "{{.Size}} {{.PackedSize}}", "app"];
+    let sizes = scene.run(&sizes).ok();
+    let found: Vec<&str> = sizes.lines().filter_map(|line| line.strip_suffix(" N/A")).collect();
+    assert_eq!([found[1], found[3]].to_vec(), expected, "{sizes}");
     assert_snapshot!(scene.run(&["history", "-q", "app"]), @r"
     exit 0
     --- stdout

@@ -29,9 +29,14 @@ pub fn report(analysis: &Analysis, report: &ImageReport) -> Result<String> {
 }
 
 /// Writes the page of a comparison.
-pub fn comparison(names: (&str, &str), comparison: &Comparison, summary: &Value) -> String {
+pub fn comparison(
+    names: (&str, &str),
+    comparison: &Comparison,
+    (summary, layers): (&Value, &Value),
+) -> String {
     let data = json!({
         "before": names.0, "after": names.1, "comparison": comparison, "summary": summary,
+        "layers": layers,
     });
     filled(COMPARISON, &format!("{} – {}", names.0, names.1), &data)
 }

@@ -13,14 +13,16 @@ pub mod take;
 mod text;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::ValueEnum;
-use conex_inventory::{DiveReport, ImageReport, Limits};
+use conex_inventory::{DiveReport, ImageReport, LayerReport, Limits, dive_files};
 use serde_json::json;
 
-pub use reports::Analysis;
 use reports::Keeping;
+pub use reports::{Analysis, Sizes, sizes};
 use source::{SourceOptions, Streams, Subject, open};
+pub use text::instruction;
 
 use crate::error::{CliError, Result};
 use crate::session::Session;
@@ -122,6 +124,7 @@ impl SourceArgs {
     after_help = "Examples:\n  conex analyze app\n  conex analyze -i app                     \
     look around in the terminal\n  conex analyze --format html -o report.html app\n  \
     conex analyze --ci app                   exit with 3 where limits are broken\n  \
+    conex analyze --ci --exit-code 1 --source docker app\n  \
     docker save app | conex analyze -"
 )]
 pub struct Args {
@@ -141,6 +144,14 @@ pub struct Args {
     #[arg(short, long, conflicts_with_all = ["format", "output"])]
     interactive: bool,
 
+    /// Write also what `dive --json` writes, to this file
+    #[arg(short, long, value_name = "FILE")]
+    json: Option<PathBuf>,
+
+    /// Where the image is, in dive's words
+    #[arg(long = "source", value_enum, value_name = "ENGINE")]
+    engine: Option<Engine>,
+
     /// Show every row
     #[arg(long)]
     no_trunc: bool,
@@ -157,6 +168,33 @@ pub struct Args {
 
     #[command(flatten)]
     source: SourceArgs,
+}
+
+/// Where dive looks for an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Engine {
+    /// The docker daemon
+    Docker,
+    /// Podman's storage
+    Podman,
+    /// An archive of `docker save`
+    DockerArchive,
+}
+
+/// The image by its transport: `docker://` is dive's word for the daemon, and `--source` stands for
+/// a transport where there is none.
+fn image_of(args: &Args) -> String {
+    let image = args.image.as_str();
+    if let Some(name) = image.strip_prefix("docker://") {
+        return format!("docker-daemon:{name}");
+    }
+    match args.engine {
+        _ if image.contains("://") => image.to_owned(),
+        None => image.to_owned(),
+        Some(Engine::Docker) => format!("docker-daemon:{image}"),
+        Some(Engine::Podman) => format!("containers-storage:{image}"),
+        Some(Engine::DockerArchive) => format!("docker-archive:{image}"),
+    }
 }
 
 /// What is written.
@@ -181,7 +219,8 @@ pub fn run(session: &Session, args: Args) -> Result<()> {
     let rules = args.rules.rules()?;
     let streams = if args.interactive { Streams::Keep } else { Streams::Pass };
     let source = &args.source;
-    let [mut analysis] = source.analyze_with(session, [&args.image], streams, source.verify)?;
+    let [mut analysis] =
+        source.analyze_with(session, [&image_of(&args)], streams, source.verify)?;
     let lines = lines::find(args.dockerfile.file.as_deref(), &analysis.subject.config)?;
     for (facts, line) in analysis.facts.iter_mut().zip(lines) {
         facts.source = line;
@@ -191,6 +230,10 @@ pub fn run(session: &Session, args: Args) -> Result<()> {
     }
     let rows = if args.no_trunc { usize::MAX >> 1 } else { ROWS };
     let report = ImageReport::of(&analysis.tree, &analysis.facts, Limits { rows });
+    if let Some(path) = &args.json {
+        let document = dive_document(&analysis, &report, &DiveReport::of(&analysis.tree));
+        write(session, Some(path), &format!("{document}\n"))?;
+    }
     let dive = args.dive_compat.then(|| DiveReport::of(&analysis.tree));
     let is_judged = matches!(args.format, Shape::Junit | Shape::Github | Shape::Gitlab);
     let rules = rules.or(is_judged.then_some(conex_inventory::DIVE_DEFAULTS));
@@ -215,7 +258,7 @@ pub fn run(session: &Session, args: Args) -> Result<()> {
             text
         }
         Shape::Json => match &dive {
-            Some(dive) => format!("{}\n", dive_document(&report, dive)),
+            Some(dive) => format!("{}\n", dive_document(&analysis, &report, dive)),
             None => format!("{}\n", document(&analysis.subject, &report, outcomes.as_deref())?),
         },
         Shape::Html => html::report(&analysis, &report)?,
@@ -283,18 +326,24 @@ fn dive_text(dive: &DiveReport) -> String {
 }
 
 /// The document that `dive --json` writes.
-fn dive_document(report: &ImageReport, dive: &DiveReport) -> serde_json::Value {
-    let layer = |layer: &conex_inventory::LayerRow| {
+fn dive_document(
+    analysis: &Analysis,
+    report: &ImageReport,
+    dive: &DiveReport,
+) -> serde_json::Value {
+    let layer = |(layer, entries): (&conex_inventory::LayerRow, &Arc<LayerReport>)| {
+        let made = layer.facts.created_by.as_str();
         json!({
             "index": layer.index,
             "id": layer.facts.diff_id.digest().hex(),
             "digestId": layer.facts.diff_id,
             "sizeBytes": layer.size,
-            "command": layer.facts.created_by,
+            "command": made.strip_prefix("/bin/sh -c ").unwrap_or(made),
+            "fileList": dive_files(entries),
         })
     };
     json!({
-        "layer": report.layers.iter().map(layer).collect::<Vec<_>>(),
+        "layer": report.layers.iter().zip(analysis.tree.reports()).map(layer).collect::<Vec<_>>(),
         "image": {
             "sizeBytes": dive.size_bytes,
             "inefficientBytes": dive.inefficient_bytes,

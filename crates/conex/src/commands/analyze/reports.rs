@@ -9,9 +9,9 @@ use conex_inventory::{
     LayerFacts, LayerReport, Listing, Part, Source, Tree, instructions, list_layer, scan_layer,
     settle,
 };
-use conex_oci::DiffId;
+use conex_oci::{DiffId, Digest};
 
-use super::source::{Layer, Origin, Subject};
+use super::source::{Layer, Origin, SourceOptions, Subject, stored};
 use super::stream::unnamed_file;
 use crate::error::{CliError, Result};
 use crate::session::Session;
@@ -61,6 +61,27 @@ impl Analysis {
         }
         Ok(all)
     }
+}
+
+/// Bytes of a layer's files, and of its packed form if it ever was packed.
+#[derive(Debug, Clone, Copy)]
+pub struct Sizes {
+    pub unpacked: u64,
+    pub packed: Option<u64>,
+}
+
+/// The sizes of the layers of an image of the store, as analysing it gives them.
+pub fn sizes(session: &Session, image: &Digest) -> Result<Vec<Sizes>> {
+    let options = SourceOptions { tls_verify: true, ..SourceOptions::default() };
+    let subject = stored(session, &image.to_string(), &options)?
+        .ok_or_else(|| CliError::new(format!("the store has no image `{image}`")))?;
+    let layers: Vec<&Layer> = subject.layers.iter().collect();
+    let reports = reports(session, &layers, Keeping::Store)?;
+    let size = |(layer, report): (&Layer, Arc<LayerReport>)| Sizes {
+        unpacked: report.stored_size(),
+        packed: layer.compressed_size,
+    };
+    Ok(subject.layers.iter().zip(reports).map(size).collect())
 }
 
 /// What a layer is known by: its diff ID, unless nothing is to be held against that.

@@ -4,7 +4,7 @@ use conex_inventory::{Change, Kind, mode_text};
 use conex_term::{clean, cut, human_size_short, width};
 
 use super::super::text::made_by;
-use super::model::{Compare, Model, Pane, word};
+use super::model::{Compare, Model, Pane, Pattern, word};
 
 /// How a piece of text looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +56,7 @@ const OWNER_MIN: usize = 64;
 
 /// What the keys do.
 const HELP: &str = "\
- tab        other side                 ctrl-f or /  search; escape ends it
+ tab        other side                 ctrl-f or /  regular expression; escape ends it
  ↑ ↓ k j    move                       space        open or close a folder
  ← →        close, open, go up         ctrl-space   open or close all folders
  pgup pgdn  a page                     home end     first, last
@@ -279,7 +279,11 @@ fn help(columns: usize, height: usize) -> Vec<Line> {
 
 fn bottom(model: &Model<'_>, columns: usize) -> Line {
     if model.is_typing {
-        let text = format!("search: {}▏", model.search);
+        let what = match Pattern::of(&model.search) {
+            Some(Pattern::Text(_)) => "search, not as an expression",
+            _ => "search",
+        };
+        let text = format!("{what}: {}▏", clean(&model.search));
         return vec![span(&text, Style::Active, columns)];
     }
     if !model.status.is_empty() {

@@ -12,6 +12,13 @@ use crate::error::Result;
 /// From this many paths on, folders below the second level start closed.
 const OPEN_MAX: usize = 20_000;
 
+/// Longest lines that lead to a name, in bytes: what is deeper than some sixty folders is no longer
+/// moved to the right. A tree may be a hundred thousand deep.
+const LEAD_LEN_MAX: usize = 600;
+
+/// Most bytes that a pattern may take once it is compiled.
+const PATTERN_SIZE_MAX: usize = 1 << 20;
+
 /// What is to be done outside of the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
@@ -85,6 +92,36 @@ pub fn word(change: Change) -> &'static str {
         Change::Added => "added",
         Change::Changed => "modified",
         Change::Deleted => "removed",
+    }
+}
+
+/// What is searched for in paths: a regular expression, as in dive, or the text itself where it is
+/// none. Case does not matter.
+pub enum Pattern {
+    Expression(regex_lite::Regex),
+    Text(String),
+}
+
+impl Pattern {
+    /// None of an empty text, which everything fits.
+    pub fn of(text: &str) -> Option<Self> {
+        if text.is_empty() {
+            return None;
+        }
+        let text = text.to_lowercase();
+        let built = regex_lite::RegexBuilder::new(&text)
+            .case_insensitive(true)
+            .size_limit(PATTERN_SIZE_MAX)
+            .build();
+        Some(built.map_or_else(|_| Self::Text(text), Self::Expression))
+    }
+
+    fn fits(&self, path: &str) -> bool {
+        let path = path.to_lowercase();
+        match self {
+            Self::Expression(expression) => expression.is_match(&path),
+            Self::Text(text) => path.contains(text),
+        }
     }
 }
 
@@ -355,14 +392,13 @@ impl<'a> Model<'a> {
                 changes[parent] = Some(Change::Changed);
             }
         }
-        let wanted = self.search.to_lowercase();
+        let pattern = Pattern::of(&self.search);
         let mut is_shown = vec![false; count];
         for id in (1..count).rev() {
             let Some(change) = changes[id] else { continue };
             let fits = !self.hidden.contains(word(change))
                 && (!self.wasted_only || self.wasted.get(id).is_some_and(|size| *size > 0))
-                && (wanted.is_empty()
-                    || self.tree.path_text(id as u32).to_lowercase().contains(&wanted));
+                && pattern.as_ref().is_none_or(|one| one.fits(&self.tree.path_text(id as u32)));
             is_shown[id] |= fits;
             if is_shown[id] {
                 is_shown[self.tree.parent(id as u32) as usize] = true;
@@ -374,7 +410,7 @@ impl<'a> Model<'a> {
         while let Some((id, lead, below)) = todo.pop() {
             let change = changes[id as usize].unwrap_or(Change::Unchanged);
             rows.push(Row { id, lead, change });
-            if !self.closed.contains(&id) || !wanted.is_empty() {
+            if !self.closed.contains(&id) || pattern.is_some() {
                 self.push_children(&mut todo, id, &below, &is_shown);
             }
         }
@@ -397,6 +433,7 @@ impl<'a> Model<'a> {
             let is_last = at + 1 == children.len();
             let (line, below) =
                 if is_last { ("└── ", "    ") } else { ("├── ", "│   ") };
+            let below = if lead.len() > LEAD_LEN_MAX { "" } else { below };
             todo.push((*child, format!("{lead}{line}"), format!("{lead}{below}")));
         }
     }

@@ -133,6 +133,43 @@ fn search_shows_what_fits_and_the_folders_above() {
 }
 
 #[test]
+fn search_takes_regular_expressions_and_what_is_none_as_it_stands() {
+    for (search, fits, fits_not) in [
+        ("^/(etc|srv)/", &["config", "new"][..], &["tool", "list"][..]),
+        ("t.ol$", &["tool"], &["config"]),
+        ("(conf", &[], &["config", "tool"]),
+        ("[", &[], &["config"]),
+        ("O{2}L", &["tool"], &["config"]),
+    ] {
+        let shown = shown(&format!("jj\t/{search}"));
+        // The left side names paths too.
+        let right: String =
+            shown.lines().filter_map(|line| line.split_once('│')).map(|(_, right)| right).collect();
+        assert!(
+            fits.iter().all(|name| right.contains(&format!("+{name}"))
+                || right.contains(&format!("~{name}"))
+                || right.contains(&format!(" {name}"))),
+            "{shown}"
+        );
+        assert!(!fits_not.iter().any(|name| right.contains(name)), "{search}: {shown}");
+        let is_none = shown.contains("search, not as an expression");
+        assert_eq!(is_none, regex_lite::Regex::new(search).is_err(), "{search}");
+    }
+}
+
+#[test]
+fn a_deep_tree_takes_no_more_room_than_its_paths() {
+    let deep = format!("{}file", "d/".repeat(5000));
+    let files = [(deep.as_str(), 1)];
+    let analysis = analysis(&[("RUN deep", &files)]);
+    let report = ImageReport::of(&analysis.tree, &analysis.facts, Limits { rows: 10 });
+    let mut model = Model::new(&analysis, &report).unwrap();
+    lines(&mut model, 90, 20);
+    assert_eq!(model.rows.len(), 5001);
+    assert!(model.rows.iter().map(|row| row.lead.len()).sum::<usize>() < 5001 * 700);
+}
+
+#[test]
 fn wasted_files_alone_and_closed_folders() {
     let wasted = shown("\x1b[F\tw");
     assert!(wasted.contains("config") && !wasted.contains("tool"), "{wasted}");
