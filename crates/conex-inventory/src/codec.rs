@@ -12,7 +12,7 @@ use crate::packages::{Distribution, Form, Manager, Package};
 /// Changes with whatever changes the form or the meaning of a report.
 const MARK: &[u8] = b"conex layer report 3\n";
 
-const DIGEST_LEN: usize = 16;
+pub(crate) const DIGEST_LEN: usize = 16;
 
 impl LayerReport {
     /// Writes the report.
@@ -195,7 +195,7 @@ fn put_database(out: &mut Vec<u8>, database: &Database) {
     }
 }
 
-fn put(out: &mut Vec<u8>, mut number: u64) {
+pub(crate) fn put(out: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         out.push((number & 0x7f) as u8 | 0x80);
         number >>= 7;
@@ -208,12 +208,12 @@ fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-struct Input<'b> {
-    rest: &'b [u8],
+pub(crate) struct Input<'b> {
+    pub(crate) rest: &'b [u8],
 }
 
 impl<'b> Input<'b> {
-    fn number(&mut self) -> Result<u64> {
+    pub(crate) fn number(&mut self) -> Result<u64> {
         let mut number = 0;
         for shift in (0..64).step_by(7) {
             let (first, rest) = self.rest.split_first().ok_or_else(damaged)?;
@@ -230,7 +230,7 @@ impl<'b> Input<'b> {
         Err(damaged())
     }
 
-    fn index(&mut self) -> Result<u32> {
+    pub(crate) fn index(&mut self) -> Result<u32> {
         u32::try_from(self.number()?).map_err(|_| damaged())
     }
 
@@ -239,12 +239,12 @@ impl<'b> Input<'b> {
     }
 
     /// How many of something follow: each takes a byte at least.
-    fn count(&mut self) -> Result<usize> {
+    pub(crate) fn count(&mut self) -> Result<usize> {
         let count = usize::try_from(self.number()?).map_err(|_| damaged())?;
         if count > self.rest.len() { Err(damaged()) } else { Ok(count) }
     }
 
-    fn take(&mut self, count: usize) -> Result<&'b [u8]> {
+    pub(crate) fn take(&mut self, count: usize) -> Result<&'b [u8]> {
         let (taken, rest) = self.rest.split_at_checked(count).ok_or_else(damaged)?;
         self.rest = rest;
         Ok(taken)
@@ -301,6 +301,6 @@ impl<'b> Input<'b> {
     }
 }
 
-fn damaged() -> Error {
+pub(crate) fn damaged() -> Error {
     Error::stale("the kept report is damaged")
 }

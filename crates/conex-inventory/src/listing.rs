@@ -14,6 +14,7 @@ use std::sync::Arc;
 use conex_layer::{EntryKind, TarLimits, TarReader};
 
 use crate::builder::{Builder, ContentDigest};
+use crate::codec::{DIGEST_LEN, Input, damaged, put};
 use crate::error::{Error, Result};
 use crate::layer::{LayerReport, UNKNOWN};
 use crate::packages::{Gathered, Scratch, Source};
@@ -38,12 +39,51 @@ const CHUNK_SIZE: usize = 256 << 10;
 const HEAD_SIZE: usize = 64;
 
 /// A layer whose headers were read.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Listing {
     /// What is in it. Digests of contents may be missing until [`settle`] was here.
     pub report: LayerReport,
-    /// Where each content lies, of those that were passed over.
-    places: Vec<u64>,
+    /// The contents that were passed over, and where each lies.
+    places: Vec<(u32, u64)>,
+}
+
+/// Stands before the places of a kept listing; its report has a mark of its own.
+const MARK: &[u8] = b"conex listing 1\n";
+
+impl Listing {
+    /// Writes what was listed, to be read again as long as the source is the same.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = MARK.to_vec();
+        put(&mut out, self.places.len() as u64);
+        for (content, place) in &self.places {
+            put(&mut out, u64::from(*content));
+            put(&mut out, *place);
+        }
+        let digest = blake3::hash(&out);
+        out.extend_from_slice(&digest.as_bytes()[..DIGEST_LEN]);
+        out.extend_from_slice(&self.report.encode());
+        out
+    }
+
+    /// Reads a kept listing.
+    ///
+    /// # Errors
+    /// The bytes are none, of another version, or damaged ([`Stale`](crate::ErrorKind::Stale)).
+    pub fn decode(bytes: &[u8]) -> Result<Self> {
+        let rest = bytes.strip_prefix(MARK).ok_or_else(damaged)?;
+        let mut input = Input { rest };
+        let count = input.count()?;
+        let mut places = Vec::with_capacity(count);
+        for _ in 0..count {
+            places.push((input.index()?, input.number()?));
+        }
+        let used = bytes.len() - input.rest.len();
+        let digest = blake3::hash(bytes.get(..used).unwrap_or_default());
+        if input.take(DIGEST_LEN)? != &digest.as_bytes()[..DIGEST_LEN] {
+            return Err(damaged());
+        }
+        Ok(Self { report: LayerReport::decode(input.rest)?, places })
+    }
 }
 
 /// Lists an uncompressed layer of `size` bytes. Files with holes that name packages go through a
@@ -58,27 +98,29 @@ pub fn list_layer(source: &Source, size: u64, scratch: Scratch) -> Result<Listin
     let mut reading = Reading::new(scratch);
     let mut places = Vec::new();
     while let Some(entry) = tar.next_entry().map_err(Error::layer)? {
-        let mut place = 0;
         let is_large = entry.kind == EntryKind::File && entry.size > SMALL_SIZE_MAX;
-        if is_large && !entry.has_holes() {
-            let pass = |window: &mut Window, left: u64, padding: u64| {
-                let (place, head) = (window.at, window.head()?);
-                window.skip(left.saturating_add(padding))?;
-                Ok((place, head))
-            };
-            let head;
-            (place, head) = tar
-                .skip_content(pass)
-                .map_err(|error| Error::io("cannot read the layer", error))?;
-            builder.add(&entry, ContentDigest { bytes: UNKNOWN, is_whole: true })?;
-            let mut wanted = Wanted::of(&entry);
-            wanted.look(&head, entry.size);
-            wanted.take(&mut builder, &entry, &Gathered::lying(source, place, entry.size))?;
-        } else {
+        if !is_large || entry.has_holes() {
             reading.take(&mut tar, &entry, &mut builder)?;
+            continue;
         }
-        places.resize(builder.content_count(), place);
+        let pass = |window: &mut Window, left: u64, padding: u64| {
+            let (place, head) = (window.at, window.head()?);
+            window.skip(left.saturating_add(padding))?;
+            Ok((place, head))
+        };
+        let (place, head) =
+            tar.skip_content(pass).map_err(|error| Error::io("cannot read the layer", error))?;
+        let count = builder.content_count();
+        builder.add(&entry, ContentDigest { bytes: UNKNOWN, is_whole: true })?;
+        // What is called like a whiteout is none.
+        if builder.content_count() > count {
+            places.push((count as u32, place));
+        }
+        let mut wanted = Wanted::of(&entry);
+        wanted.look(&head, entry.size);
+        wanted.take(&mut builder, &entry, &Gathered::lying(source, place, entry.size))?;
     }
+    places.shrink_to_fit();
     Ok(Listing { report: builder.finish(size), places })
 }
 
@@ -152,7 +194,7 @@ impl Read for Window<'_> {
 /// A layer among others whose equal contents are to be found.
 pub struct Part {
     report: Arc<LayerReport>,
-    places: Vec<u64>,
+    places: Vec<(u32, u64)>,
     source: Option<Source>,
     /// Whether it stands several times in what it is a part of.
     is_repeated: bool,
@@ -258,8 +300,9 @@ fn digest(parts: &[Part], which: Which, buffer: &mut [u8]) -> Result<[u8; 16]> {
 fn read_exact(parts: &[Part], which: Which, from: u64, room: &mut [u8]) -> Result<()> {
     let part = &parts[which.1 as usize];
     let fail = |error| Error::io("cannot read the layer", error);
-    let place = part.places.get(which.2 as usize).zip(part.source.as_ref());
-    let Some((place, source)) = place else {
+    let found = part.places.binary_search_by_key(&which.2, |place| place.0);
+    let place = found.ok().and_then(|at| part.places.get(at)).zip(part.source.as_ref());
+    let Some(((_, place), source)) = place else {
         return Err(fail(io::ErrorKind::NotFound.into()));
     };
     match source.read_at(room, place + from) {

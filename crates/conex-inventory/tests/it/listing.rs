@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use conex_elf::ReadAt;
 use conex_inventory::{
-    Comparison, LayerReport, Part, Source, Tree, list_layer, scan_layer, settle,
+    Comparison, LayerReport, Listing, Part, Source, Tree, list_layer, scan_layer, settle,
 };
 use conex_layer::{EntryHeader, TarWriter};
 use conex_oci::{ImageConfig, Platform};
@@ -17,6 +17,9 @@ use crate::layers::report;
 fn look(layer: &Arc<Vec<u8>>, uses: usize) -> Part {
     let source: Source = Arc::new(Bytes(layer.clone()));
     let listing = list_layer(&source, layer.len() as u64, tempfile::tempfile).unwrap();
+    let kept = listing.encode();
+    let listing = Listing::decode(&kept).unwrap();
+    assert_eq!(listing.encode(), kept);
     Part::listed(listing, source, uses)
 }
 
@@ -137,6 +140,20 @@ fn what_names_packages_and_accounts_is_read_where_it_lies() {
     assert_eq!(report(looked).packages.get("dpkg"), Some(&1));
     assert_eq!(report(looked).odd_owners.count, 0);
     assert_eq!(report(looked), report(&scanned(&[layer])));
+}
+
+#[test]
+fn a_damaged_listing_is_refused() {
+    let layer = tar(&[(0, 5000, 0), (1, 5000, 1), (2, 7, 0)]);
+    let size = layer.len() as u64;
+    let source: Source = Arc::new(Bytes(Arc::new(layer)));
+    let kept = list_layer(&source, size, tempfile::tempfile).unwrap().encode();
+    for at in 0..kept.len() {
+        let mut changed = kept.clone();
+        changed[at] ^= 1;
+        assert!(Listing::decode(&changed).is_err(), "{at}");
+        assert!(Listing::decode(&kept[..at]).is_err(), "{at}");
+    }
 }
 
 #[test]

@@ -23,6 +23,10 @@ const DOCUMENT_SIZE_MAX: u64 = 8 << 20;
 
 const BLOCK_SIZE: u64 = 512;
 
+/// A file that was changed this long ago does not change again within the same moment, as coarse as
+/// moments of a file system may be.
+const SETTLED_SECONDS: i64 = 2;
+
 /// A part of a file, as a reader.
 #[derive(Debug, Clone)]
 pub struct Slice {
@@ -57,6 +61,28 @@ impl Slice {
 
     pub fn reader(&self) -> SliceReader {
         SliceReader { slice: self.clone() }
+    }
+
+    /// A text that stands for these bytes as long as nobody has written to the file, if that was
+    /// not just now: who changes a file cannot keep its time of change.
+    pub fn identity(&self, now: i64) -> Option<String> {
+        use std::os::unix::fs::MetadataExt as _;
+        let about = self.file.metadata().ok()?;
+        let is_settled = about.ctime() < now - SETTLED_SECONDS;
+        is_settled.then(|| {
+            format!(
+                "{} {} {} {}.{} {}.{} {} {}",
+                about.dev(),
+                about.ino(),
+                about.size(),
+                about.mtime(),
+                about.mtime_nsec(),
+                about.ctime(),
+                about.ctime_nsec(),
+                self.at,
+                self.size
+            )
+        })
     }
 
     /// The opened file and the place where it begins: what has the same is the same.

@@ -11,6 +11,7 @@ use conex_inventory::{
 };
 use conex_oci::{DiffId, Digest};
 
+use super::archive::Slice;
 use super::source::{Layer, Origin, SourceOptions, Subject, stored};
 use super::stream::unnamed_file;
 use crate::error::{CliError, Result};
@@ -203,7 +204,15 @@ fn report(layer: &Layer, shelf: Option<&Shelf>) -> Result<Found> {
         }
         Origin::Plain(slice) => {
             let source: Source = Arc::new(slice.clone());
+            let path = shelf.and_then(|shelf| shelf.path_of(slice));
+            let kept = path.as_ref().and_then(|path| std::fs::read(path).ok());
+            if let Some(Ok(listing)) = kept.map(|bytes| Listing::decode(&bytes)) {
+                return Ok(Found::Listed(listing, source));
+            }
             let listing = list_layer(&source, slice.size, unnamed_file)?;
+            if let Some((shelf, path)) = shelf.zip(path) {
+                shelf.put(&path, &listing.encode());
+            }
             return Ok(Found::Listed(listing, source));
         }
         _ => {}
@@ -229,15 +238,17 @@ fn report(layer: &Layer, shelf: Option<&Shelf>) -> Result<Found> {
     Ok(Found::All(Arc::new(scanned.report)))
 }
 
-/// Where reports are kept, one file each, named by the diff ID.
+/// Where reports are kept, one file each, named by the diff ID, and listings.
 struct Shelf {
     folder: PathBuf,
     keeping: Keeping,
+    now: i64,
 }
 
 impl Shelf {
     fn open(session: &Session, keeping: Keeping) -> Result<Self> {
-        Ok(Self { folder: session.store()?.aux_dir("layer-reports")?, keeping })
+        let folder = session.store()?.aux_dir("layer-reports")?;
+        Ok(Self { folder, keeping, now: session.now().unix_seconds() })
     }
 
     fn path(&self, diff_id: &DiffId) -> PathBuf {
@@ -260,9 +271,19 @@ impl Shelf {
         if path.exists() {
             return;
         }
+        self.put(&path, &report.encode());
+    }
+
+    /// Where the listing of what lies in a file is kept, by what the file is known by: nothing was
+    /// held against a diff ID.
+    fn path_of(&self, slice: &Slice) -> Option<PathBuf> {
+        let name = Digest::of(slice.identity(self.now)?.as_bytes());
+        Some(self.folder.join(format!("listing-{}", name.hex())))
+    }
+
+    fn put(&self, path: &Path, bytes: &[u8]) {
         let new = path.with_extension(format!("{}.new", std::process::id()));
-        let written =
-            std::fs::write(&new, report.encode()).and_then(|()| std::fs::rename(&new, &path));
+        let written = std::fs::write(&new, bytes).and_then(|()| std::fs::rename(&new, path));
         if written.is_err() {
             let _ = std::fs::remove_file(&new);
         }

@@ -51,8 +51,11 @@ pub type Line = Vec<Span>;
 /// Cells of the left side: enough for a size and the beginning of an instruction.
 const LEFT_MIN: usize = 30;
 
-/// Cells of the right side from which on it shows owners.
+/// Cells of the right side from which on it shows owners, modes, and wasted bytes: the names of
+/// files come before all of them.
 const OWNER_MIN: usize = 64;
+const MODE_MIN: usize = 46;
+const WASTED_MIN: usize = 36;
 
 /// What the keys do.
 const HELP: &str = "\
@@ -203,16 +206,17 @@ fn files(model: &mut Model<'_>, columns: usize, height: usize) -> Vec<Line> {
     };
     let mut lines = vec![title(&name, model.pane == Pane::Files, columns)];
     let has_owner = model.attributes && columns >= OWNER_MIN;
+    let has_mode = model.attributes && columns >= MODE_MIN;
+    let has_wasted = columns >= WASTED_MIN;
     let mut head = String::new();
-    if model.attributes {
+    if has_mode {
         head.push_str("Mode       ");
     }
     if has_owner {
         head.push_str("     Owner ");
     }
-    head.push_str("    Size   Wasted  Path");
-    let head = head.as_str();
-    lines.push(vec![span(head, Style::Dim, columns)]);
+    head.push_str(if has_wasted { "    Size   Wasted  Path" } else { "    Size  Path" });
+    lines.push(vec![span(&head, Style::Dim, columns)]);
     let room = height.saturating_sub(lines.len());
     model.row_top = scrolled(model.row_top, model.row, room, model.rows.len());
     let shown = model.rows.iter().enumerate().skip(model.row_top).take(room);
@@ -224,14 +228,14 @@ fn files(model: &mut Model<'_>, columns: usize, height: usize) -> Vec<Line> {
             bytes => human_size_short(bytes),
         };
         let mut facts = String::new();
-        if model.attributes {
+        if has_mode {
             facts.push_str(&format!("{} ", mode_text(entry.kind, entry.mode)));
         }
         if has_owner {
             facts.push_str(&format!("{:>10} ", format!("{}:{}", entry.uid, entry.gid)));
         }
         facts.push_str(&format!("{size:>8} "));
-        let wasted = format!("{wasted:>8}  ");
+        let wasted = if has_wasted { format!("{wasted:>8}  ") } else { " ".to_owned() };
         let mut name = clean(&String::from_utf8_lossy(entry.name));
         if entry.kind == Kind::Symlink {
             name.push_str(&format!(" → {}", clean(&String::from_utf8_lossy(entry.link))));

@@ -207,6 +207,8 @@ fn a_terminal_of_any_size_is_enough() {
     for columns in [0, 1, 39, 40, 41, 80, 300] {
         for rows in [0, 1, 7, 8, 9, 24, 100] {
             let drawn = lines(&mut model, columns, rows);
+            let has_name = drawn.iter().flatten().any(|span| span.text.contains("usr"));
+            assert!(has_name || columns < 40 || rows < 8, "{columns} × {rows}");
             assert!(drawn.len() <= rows.max(1), "{columns} × {rows}");
             for line in &drawn {
                 let cells: usize = line.iter().map(|span| conex_term::width(&span.text)).sum();
