@@ -38,6 +38,10 @@ const BREAKS: i64 = 20;
 const BLOCK: u64 = 64 << 10;
 const RECORD: u64 = 512;
 
+/// What of the tar is one file. All have one name, so that only the last one takes up disk when the
+/// layer is unpacked.
+const ENTRY: u64 = 1 << 30;
+
 type Io<T> = std::io::Result<T>;
 
 /// Pulls and pushes it, and gives the table.
@@ -73,17 +77,20 @@ pub(crate) fn run(conex: &Path, dir: &Path) -> Result<String> {
     Ok(format!("{head}\n|---|---|---|---|---|\n{}", rows.join("\n")))
 }
 
-/// The tar of one file whose bytes are made as they are needed.
+/// A tar whose bytes are made as they are needed.
 struct Layer {
     size: u64,
+    /// A file with its header.
+    entry: u64,
     header: Vec<u8>,
     digest: String,
 }
 
 impl Layer {
-    fn new(size: u64) -> Self {
-        let body = size - RECORD * 3;
-        let mut layer = Self { size, header: header(body), digest: String::new() };
+    fn new(wanted: u64) -> Self {
+        let entry = wanted.min(ENTRY);
+        let size = wanted / entry * entry + 2 * RECORD;
+        let mut layer = Self { size, entry, header: header(entry - RECORD), digest: String::new() };
         let mut hasher = Sha256::new();
         let mut bytes = vec![0; 1 << 20];
         let mut offset = 0;
@@ -110,9 +117,12 @@ impl Layer {
             bytes[done..done + count].copy_from_slice(&block[skip..skip + count]);
             done += count;
         }
-        // The header in front, two empty records behind.
-        for (index, byte) in self.header.iter().enumerate() {
-            put(bytes, offset, index as u64, *byte);
+        // A header in front of each file, two empty records behind the last.
+        let last = (offset + bytes.len() as u64) / self.entry;
+        for entry in offset / self.entry..=last {
+            for (index, byte) in self.header.iter().enumerate() {
+                put(bytes, offset, entry * self.entry + index as u64, *byte);
+            }
         }
         for index in self.size - 2 * RECORD..self.size {
             put(bytes, offset, index, 0);
@@ -412,6 +422,9 @@ fn receive(reader: &mut BufReader<&TcpStream>, state: &State, length: u64) -> Io
         drop(upload);
         state.moved.fetch_add(count as u64, Ordering::SeqCst);
         if state.is_due(length - left) {
+            // What has arrived and nobody reads any more.
+            let unread = rustix::io::ioctl_fionread(reader.get_ref()).unwrap_or_default();
+            state.moved.fetch_add(unread + reader.buffer().len() as u64, Ordering::SeqCst);
             return Err(reset(reader.get_ref()));
         }
     }

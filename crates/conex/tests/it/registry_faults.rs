@@ -197,6 +197,45 @@ fn a_push_to_a_registry_that_remembers_sends_nothing_twice() {
 }
 
 #[test]
+fn connections_that_end_too_early_are_taken_up_again() {
+    let Some((sandbox, size)) = with_big() else { return };
+    let own = Own::start(&sandbox);
+    let wire = Wire::to(&own.address);
+    wire.end_after(Way::Up, size / 4, 2);
+    sandbox.ok(&["push", "big", &wire.name("big:1")]);
+    assert_eq!(wire.breaks_left(), 0, "all of them happened");
+    assert_few_extra("push", wire.take_count(Way::Up), size);
+    wire.end_after(Way::Down, size / 4, 3);
+    let elsewhere = Sandbox::new();
+    wire.take_count(Way::Down);
+    elsewhere.ok(&["pull", &wire.name("big:1")]);
+    assert_eq!(wire.breaks_left(), 0, "all of them happened");
+    assert_few_extra("pull", wire.take_count(Way::Down), size);
+    assert_eq!(elsewhere.id(&wire.name("big:1")), sandbox.id("big"));
+}
+
+#[test]
+fn a_byte_that_changes_on_the_way_is_noticed_and_named() {
+    let Some((sandbox, size)) = with_big() else { return };
+    let own = Own::start(&sandbox);
+    let wire = Wire::to(&own.address);
+    let name = wire.name("big:1");
+    // On the way up it is the registry that notices.
+    wire.spoil_at(Way::Up, size / 2);
+    let error = sandbox.fails(1, &["push", "big", &name]);
+    assert!(error.contains("DIGEST_INVALID") || error.contains("digest"), "{error}");
+    assert!(sandbox.conex(&["digest", &name]).code != 0, "nothing was tagged");
+    sandbox.ok(&["push", "big", &name]);
+    wire.spoil_at(Way::Down, size / 2);
+    let elsewhere = Sandbox::new();
+    let error = elsewhere.fails(1, &["pull", &name]);
+    assert!(error.contains("has digest") && error.contains("wanted `sha256:"), "{error}");
+    assert_eq!(kept(&elsewhere), 0, "false bytes are no beginning of anything");
+    elsewhere.ok(&["pull", &name]);
+    assert_eq!(elsewhere.id(&name), sandbox.id("big"));
+}
+
+#[test]
 fn partial_bytes_that_are_false_are_fetched_again() {
     let Some((sandbox, size)) = with_big() else { return };
     let Some(registry) = Registry::start(&sandbox, "") else { return };

@@ -24,6 +24,11 @@ struct State {
     /// Bytes that a connection carries before it breaks.
     break_after: AtomicU64,
     breaks_up: AtomicBool,
+    /// What happens instead of a reset.
+    ends_politely: AtomicBool,
+    /// The byte of a connection that arrives as another one, once; 0 for none.
+    spoilt: AtomicU64,
+    spoils_up: AtomicBool,
     /// Nothing passes downwards while it is set.
     stalled: AtomicBool,
     ended: AtomicBool,
@@ -73,6 +78,18 @@ impl Wire {
         self.state.breaks.store(count, Ordering::SeqCst);
     }
 
+    /// The same, but a connection ends as if all had been said.
+    pub(crate) fn end_after(&self, way: Way, bytes: u64, count: i64) {
+        self.state.ends_politely.store(true, Ordering::SeqCst);
+        self.break_after(way, bytes, count);
+    }
+
+    /// Changes one byte of the next connection that carries so many in one direction.
+    pub(crate) fn spoil_at(&self, way: Way, bytes: u64) {
+        self.state.spoils_up.store(way == Way::Up, Ordering::SeqCst);
+        self.state.spoilt.store(bytes, Ordering::SeqCst);
+    }
+
     /// Breaks that have not happened.
     pub(crate) fn breaks_left(&self) -> i64 {
         self.state.breaks.load(Ordering::SeqCst).max(0)
@@ -116,6 +133,14 @@ fn pass(client: &TcpStream, server: &TcpStream, way: Way, state: &State) {
         while way == Way::Down && state.stalled.load(Ordering::SeqCst) {
             std::thread::sleep(Duration::from_millis(5));
         }
+        let spoilt = state.spoilt.load(Ordering::SeqCst);
+        let is_due = spoilt > 0
+            && passed + read as u64 > spoilt
+            && state.spoils_up.load(Ordering::SeqCst) == (way == Way::Up);
+        if is_due && state.spoilt.swap(0, Ordering::SeqCst) > 0 {
+            // Not the last one, which may be where a chunk ends: then the connection breaks.
+            buffer[read / 2] ^= 1;
+        }
         if to.write_all(&buffer[..read]).is_err() {
             break;
         }
@@ -124,8 +149,10 @@ fn pass(client: &TcpStream, server: &TcpStream, way: Way, state: &State) {
         let is_due = passed >= state.break_after.load(Ordering::SeqCst)
             && state.breaks_up.load(Ordering::SeqCst) == (way == Way::Up);
         if is_due && state.breaks.fetch_sub(1, Ordering::SeqCst) > 0 {
-            // Closed without a linger, a connection is reset instead of ended.
-            let _ = rustix::net::sockopt::set_socket_linger(client, Some(Duration::ZERO));
+            if !state.ends_politely.load(Ordering::SeqCst) {
+                // Closed without a linger, a connection is reset instead of ended.
+                let _ = rustix::net::sockopt::set_socket_linger(client, Some(Duration::ZERO));
+            }
             drop(server.shutdown(Shutdown::Both));
             drop(client.shutdown(Shutdown::Both));
             return;
