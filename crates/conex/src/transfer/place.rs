@@ -16,6 +16,7 @@ use conex_sys::root::{Links, RootDir};
 
 use super::archive::{fitting, read_document};
 use super::artifacts::subject_of;
+use super::ship::stored_at;
 use super::{PULL_VERTEX, Shipment, Shipping, StoreSink, open_layout, push};
 use crate::error::{CliError, Doing as _, Result};
 use crate::registry::Access;
@@ -478,6 +479,10 @@ impl BlobSource for LoadedImage {
 impl ImageSource for LoadedImage {
     fn root(&self) -> io::Result<Descriptor> {
         Ok(self.root.clone())
+    }
+
+    fn open_at(&self, blob: &Descriptor, offset: u64) -> io::Result<Box<dyn Read + Send>> {
+        if offset > 0 { stored_at(&self.lease, blob, offset) } else { self.open(blob) }
     }
 
     fn manifest(&self, descriptor: &Descriptor) -> io::Result<Vec<u8>> {

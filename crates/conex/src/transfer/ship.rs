@@ -6,7 +6,8 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::io::{self, Read};
+use std::fs::File;
+use std::io::{self, Read, Seek as _, SeekFrom};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use conex_layer::{Encoder, EncoderOptions, Hashing, Stack, WriteOptions};
@@ -317,10 +318,31 @@ impl ImageSource for Shipment<'_> {
         found.map(|(_, bytes)| bytes).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
+    fn open_at(&self, blob: &Descriptor, offset: u64) -> io::Result<Box<dyn Read + Send>> {
+        let is_stored = !self.plain.contains_key(&blob.digest);
+        if offset > 0 && is_stored && self.lease.store().has_blob(&blob.digest)? {
+            return stored_at(self.lease, blob, offset);
+        }
+        let mut body = self.open(blob)?;
+        let skipped = io::copy(&mut body.by_ref().take(offset), &mut io::sink())?;
+        if skipped < offset { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(body) }
+    }
+
     fn referrers(&self, subject: &Digest) -> io::Result<Vec<Descriptor>> {
         let found = self.artifacts().and_then(|artifacts| artifacts.referrers(subject));
         found.map_err(io::Error::other)
     }
+}
+
+/// Opens a blob of the store from an offset on, unverified and without reading what is before it.
+pub fn stored_at(
+    lease: &Lease,
+    blob: &Descriptor,
+    offset: u64,
+) -> io::Result<Box<dyn Read + Send>> {
+    let mut file = File::open(lease.store().blob_path(&blob.digest))?;
+    file.seek(SeekFrom::Start(offset))?;
+    Ok(Box::new(file))
 }
 
 /// What of an image leaves: itself, or what it has for a platform.
