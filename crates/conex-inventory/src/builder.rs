@@ -268,7 +268,8 @@ impl Builder {
     }
 
     fn set_target(&mut self, id: u32, target: &[u8]) -> Result<()> {
-        let (at, len) = self.keep(target)?;
+        // What has no length has no place either, as in a kept report.
+        let (at, len) = if target.is_empty() { (0, 0) } else { self.keep(target)? };
         let node = &mut self.report.nodes[id as usize];
         (node.link_at, node.link_len) = (at, len);
         Ok(())

@@ -143,6 +143,19 @@ fn what_names_packages_and_accounts_is_read_where_it_lies() {
 }
 
 #[test]
+fn a_link_to_nothing_is_kept_as_it_is() {
+    let mut tar = TarWriter::new(Vec::new());
+    for (path, kind) in [("a", b'2'), ("b", b'1')] {
+        let mut header = EntryHeader::file(path, 0);
+        header.kind = kind;
+        tar.append(&header, b"").unwrap();
+    }
+    let tar = tar.finish().unwrap();
+    let report = scan_layer(&mut tar.as_slice(), tempfile::tempfile).unwrap().report;
+    assert_eq!(LayerReport::decode(&report.encode()).unwrap(), report);
+}
+
+#[test]
 fn a_damaged_listing_is_refused() {
     let layer = tar(&[(0, 5000, 0), (1, 5000, 1), (2, 7, 0)]);
     let size = layer.len() as u64;
