@@ -1,5 +1,5 @@
-//! Any bytes are a layer or refused; what is taken can be kept, laid over itself and reported on, and
-//! a look at its headers says the same: `cargo +nightly fuzz run layer`.
+//! Any bytes are a layer or refused; what is taken can be kept, laid over itself and reported on,
+//! and a look at its headers says the same: `cargo +nightly fuzz run layer`.
 #![no_main]
 
 use std::sync::Arc;

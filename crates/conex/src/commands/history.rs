@@ -29,7 +29,8 @@ const MISSING: &str = "<missing>";
 ///
 /// One line an instruction, the latest first. SIZE is that of the files in the instruction's layer,
 /// as `conex analyze` counts it; the packed size has a field of its own. Sizes are found out once,
-/// when a layer is first asked for. Steps before the last have no image of their own, so their IMAGE is `<missing>`.
+/// when a layer is first asked for. Steps before the last have no image of their own, so their
+/// IMAGE is `<missing>`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  conex history app\n  conex history --no-trunc app\n  \
     conex history --format '{{.Size}}\\t{{.CreatedBy}}' app")]
