@@ -152,10 +152,18 @@ impl<'s> Findings<'s> {
 /// Lays out one line of source in at most `available` cells so that the columns `start..end` (from
 /// 1, in characters) are seen. Returns the text, the cell where they begin and how many they are.
 fn window(line: &str, start: u32, end: u32, available: usize) -> (String, usize, usize) {
+    // Of a line that never ends (a minified script) only what is near is laid out.
+    let near = u32::try_from(available.saturating_mul(4)).unwrap_or(u32::MAX);
+    let lead = start.saturating_sub(near);
+    let from = line.char_indices().nth(lead as usize).map_or(line.len(), |(at, _)| at);
+    let line = line.get(from..).unwrap_or_default();
     let mut cells: Vec<(char, usize)> = Vec::new();
     let mut used = 0;
     let (mut caret_start, mut caret_end) = (None, None);
-    for (column, char) in (1u32..).zip(line.chars()) {
+    for (column, char) in (lead.saturating_add(1)..).zip(line.chars()) {
+        if caret_start.is_some_and(|caret| used > caret + 2 * available) {
+            break;
+        }
         if column == start {
             caret_start = Some(used);
         }
@@ -195,10 +203,11 @@ fn window(line: &str, start: u32, end: u32, available: usize) -> (String, usize,
         }
         at += taken;
     }
-    if skipped > 0 {
+    let is_cut = skipped > 0 || lead > 0;
+    if is_cut {
         text.insert(0, '…');
     }
-    let before = usize::from(skipped > 0);
+    let before = usize::from(is_cut);
     let caret_at = caret_start - skipped + before;
     let room = (available + before).saturating_sub(caret_at).max(1);
     (text.trim_end().to_owned(), caret_at, (caret_end - caret_start).min(room))
@@ -359,6 +368,18 @@ mod tests {
           1 | … a a a a a a here b b b b b b b b b b b b b b b b b b…
             |               ^^^^
         ");
+    }
+
+    #[test]
+    fn a_line_without_end_looks_like_one_that_is_long() {
+        let shown = |count: usize| {
+            let text = format!("RUN {}here{}", "a ".repeat(count), " b".repeat(count));
+            let findings = Findings::new(Source { name: "D", text: &text }, Palette::PLAIN);
+            let column = u32::try_from(5 + 2 * count).unwrap();
+            let one = findings.with_columns(60).one(&at((1, column), (1, column + 4)));
+            one.split_once('\n').unwrap().1.to_owned()
+        };
+        assert_eq!(shown(1_000_000), shown(60));
     }
 
     #[test]
