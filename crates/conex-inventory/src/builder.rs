@@ -96,6 +96,12 @@ impl Builder {
             }
             Place::Whiteout(id) => {
                 self.flag(id, WHITEOUT);
+                let node = &mut self.report.nodes[id as usize];
+                if node.kind == Kind::Nothing {
+                    // The marker's own, for who lists entries.
+                    node.mode = (entry.mode & 0o7777) as u16;
+                    (node.uid, node.gid) = (entry.uid, entry.gid);
+                }
                 Ok(())
             }
             Place::Root => {

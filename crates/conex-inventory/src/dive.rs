@@ -77,7 +77,12 @@ pub fn dive_files(layer: &LayerReport) -> Vec<DiveFile> {
                 Some((folder, name)) => format!("{folder}/.wh.{name}"),
                 None => format!(".wh.{}", path()),
             };
-            files.push(DiveFile { path, type_flag: b'0', ..DiveFile::EMPTY });
+            let mut file = DiveFile { path, type_flag: b'0', ..DiveFile::EMPTY };
+            if node.kind == Kind::Nothing {
+                file.file_mode = go_permissions(node.mode);
+                (file.uid, file.gid) = (node.uid, node.gid);
+            }
+            files.push(file);
         }
         if let Some((type_flag, kind)) = go_kind(layer, id) {
             let link = match type_flag {
