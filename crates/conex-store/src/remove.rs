@@ -56,14 +56,22 @@ impl Store {
                 let names = names(writer, &record.id)?;
                 match &name {
                     Some(name) => {
-                        let others = others(&names, name);
                         untag(self, writer, &record.id, name, &mut lines)?;
-                        if !others.is_empty() || is_listed(writer, &record.id)? {
+                        let (same, others): (Vec<_>, Vec<_>) = names
+                            .iter()
+                            .filter(|other| *other != name)
+                            .partition(|other| other.name() == name.name());
+                        // Digests of the same repository are no names of their own: they go with
+                        // its last tag.
+                        let is_tagged = same.iter().any(|other| other.tag().is_some());
+                        if is_tagged {
                             return Ok(lines);
                         }
-                        // Digests of the same repository are no names of their own.
-                        for left in names.iter().filter(|left| *left != name) {
+                        for left in same {
                             untag(self, writer, &record.id, left, &mut lines)?;
+                        }
+                        if !others.is_empty() || is_listed(writer, &record.id)? {
+                            return Ok(lines);
                         }
                     }
                     None => {
@@ -112,15 +120,6 @@ fn names(writer: &Writer<'_>, id: &Digest) -> Result<Vec<Reference>> {
         [id.as_str()],
         |row| codec::parsed(row, 0),
     )
-}
-
-/// The names that keep the image when `name` goes: tags, and digests of other repositories. A tag
-/// keeps the image when a digest goes.
-fn others<'n>(names: &'n [Reference], name: &Reference) -> Vec<&'n Reference> {
-    names
-        .iter()
-        .filter(|other| *other != name && (other.tag().is_some() || other.name() != name.name()))
-        .collect()
 }
 
 fn untag(

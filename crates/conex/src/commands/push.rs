@@ -103,7 +103,6 @@ pub fn run(session: &Session, args: Args) -> Result<()> {
         let pushed = push(&client, &lease, &record.id, &reference, &shipping, &options);
         progress.finish()?;
         let digest = pushed?.root.digest;
-        session.store()?.put_repo_digest(&reference.with_digest(digest.clone()), &record.id)?;
         digests.push_str(&format!("{digest}\n"));
         if args.quiet {
             session.out(&format!("{digest}\n"))?;

@@ -92,6 +92,10 @@ pub fn copy_rootfs(
 
 /// Sends an image of the store to a registry under a name. Layers that have no shipped form yet
 /// are packed on the way.
+///
+/// Where the image has a tag of that repository, it is also known by its digest there, and no
+/// longer when the tag goes. An image that was only sent somewhere gets no name by that, which
+/// would keep it when its own last name goes.
 pub fn push(
     client: &Client,
     lease: &Lease,
@@ -111,5 +115,12 @@ pub fn push(
         there,
         ..options.clone()
     };
-    Ok(conex_remote::copy(&shipment, &repository, &options, shipping.reporter)?)
+    let copied = conex_remote::copy(&shipment, &repository, &options, shipping.reporter)?;
+    let store = lease.store();
+    let record = store.image(image)?;
+    let is_same = |tag: &Reference| tag.name() == reference.name();
+    if record.is_some_and(|record| record.tags.iter().any(is_same)) {
+        store.put_repo_digest(&reference.with_digest(copied.root.digest.clone()), image)?;
+    }
+    Ok(copied)
 }

@@ -135,6 +135,26 @@ fn the_store_is_shown_with_the_digests_that_a_push_gives() {
 }
 
 #[test]
+fn an_image_that_was_pushed_goes_with_its_last_tag() {
+    let Some(scene) = Scene::with_files() else { return };
+    let serving = Serving::start(&scene, &[]);
+    scene.image("app:1", "FROM base\nLABEL a=b\n");
+    let (there, id) = (serving.image("app:1"), scene.id("app:1"));
+    let digests = |name: &str| {
+        scene.ok(&["image", "inspect", "--format", "{{range .RepoDigests}}{{.}} {{end}}", name])
+    };
+    scene.ok(&["push", "app:1", &there]);
+    assert_eq!(digests("app:1").trim(), "", "it has no name there that goes with a tag");
+    scene.ok(&["tag", "app:1", &there]);
+    let pushed = scene.ok(&["push", &there]);
+    assert_eq!(digests("app:1").trim(), format!("{}@{}", serving.image("app"), digest(&pushed)));
+    scene.ok(&["rmi", &there]);
+    assert_eq!(digests("app:1").trim(), "");
+    let removed = scene.ok(&["rmi", "app:1"]);
+    assert!(removed.contains(&format!("Deleted: {id}")), "{removed}");
+}
+
+#[test]
 fn images_of_the_store_are_packed_before_anybody_asks() {
     let Some(scene) = Scene::with_files() else { return };
     let blobs = || scene.store().join("blobs/sha256").read_dir().unwrap().count();

@@ -401,8 +401,6 @@ impl Exporter<'_> {
         let mut root = None;
         for tag in self.tags {
             let pushed = transfer::push(&client, lease, id, tag, &shipping, &options)?.root;
-            let name = tag.with_digest(pushed.digest.clone());
-            self.session.store()?.put_repo_digest(&name, id)?;
             root = Some(pushed);
         }
         root.ok_or_else(|| {
