@@ -38,6 +38,7 @@ mod script;
 mod settings;
 mod suggest;
 mod text;
+mod versions;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -55,6 +56,7 @@ pub use lint::{LabelKind, LintOptions, Linted, ReadText, ignore_file, lint, lint
 pub use page::{index, page};
 pub use rules::{Fixable, RULES_VERSION, Rule, Set, rule, rules};
 pub use settings::{SETTINGS_SIZE_MAX, Settings, Threshold};
+pub use versions::Versions;
 
 use evaluate::Evaluation;
 use rules::{Check, build_checks};

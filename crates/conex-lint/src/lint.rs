@@ -10,7 +10,7 @@ use crate::evaluate::Evaluation;
 use crate::finding::{Finding, Level, Sink};
 use crate::ignores::Ignores;
 use crate::rules::{Check, RULES_VERSION, Rule, rules};
-use crate::{CheckOptions, Findings, config, fixes};
+use crate::{CheckOptions, Findings, Versions, config, fixes};
 
 /// Gives the text of a file by its name.
 pub type ReadText<'r> = dyn Fn(&str) -> Option<String> + 'r;
@@ -42,6 +42,8 @@ pub struct LintOptions<'a> {
     pub context_text: Option<&'a ReadText<'a>>,
     /// Names of other contexts (`--build-context`): where the file says one, no image is meant.
     pub named_contexts: BTreeSet<String>,
+    /// What packages without a version are pinned to.
+    pub versions: Option<&'a Versions>,
 }
 
 /// What the value of a label must look like.
@@ -95,6 +97,7 @@ impl<'a> LintOptions<'a> {
             context_files: None,
             context_text: None,
             named_contexts: BTreeSet::new(),
+            versions: None,
         }
     }
 }

@@ -13,6 +13,7 @@ pub fn page(rule: &Rule) -> String {
     };
     let fix = match rule.fix {
         Fixable::No => "by hand",
+        Fixable::FromImage => "`conex lint --fix --versions-from IMAGE`",
         Fixable::Safe => "`conex lint --fix`",
         Fixable::Unsafe => "`conex lint --fix --unsafe-fixes`",
     };

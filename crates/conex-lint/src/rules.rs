@@ -54,6 +54,8 @@ pub struct Rule {
 pub enum Fixable {
     /// By a person alone.
     No,
+    /// By an edit that writes what an image says that was built of the file.
+    FromImage,
     /// By an edit that may change what the image does.
     Unsafe,
     /// By an edit that gives the same image, or one without the fault.
@@ -65,6 +67,7 @@ impl Fixable {
     pub fn name(self) -> &'static str {
         match self {
             Self::No => "no",
+            Self::FromImage => "with --versions-from",
             Self::Unsafe => "with --unsafe-fixes",
             Self::Safe => "yes",
         }

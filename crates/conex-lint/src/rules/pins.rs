@@ -2,10 +2,10 @@
 
 use conex_report::Span;
 
-use super::{Check, Level, PLAIN, Rule, Set};
+use super::{Check, Fixable, Level, PLAIN, Rule, Set};
 use crate::context::{Context, StageView};
-use crate::finding::Sink;
-use crate::script::{Arg, Cmd};
+use crate::finding::{Edit, Fix, Sink};
+use crate::script::{Arg, Cmd, ShellText};
 
 pub(super) static RULES: &[&Rule] = &[
     &IMAGE_TAG,
@@ -112,6 +112,10 @@ struct Installer {
     /// Flags that say which versions are meant.
     pinning: &'static [&'static str],
     is_pinned: fn(&str) -> bool,
+    /// The type of its packages, as [`crate::Versions`] names it.
+    kind: &'static str,
+    /// What is written behind a name for a version.
+    pin: fn(&str) -> String,
     hint: &'static str,
 }
 
@@ -145,16 +149,41 @@ fn unpinned(context: &Context<'_>, sink: &mut Sink<'_>, installer: &Installer) {
         {
             continue;
         }
-        let packages = packages(cmd, installer);
-        let mut loose = packages.iter().filter(|arg| !(installer.is_pinned)(&arg.text));
-        if let Some(first) = loose.next() {
-            let message = match loose.count() {
+        let loose = loose(cmd, installer);
+        if let Some(first) = loose.first() {
+            let message = match loose.len() - 1 {
                 0 => format!("`{}` has no version", first.text),
                 more => format!("`{}` and {more} more have no version", first.text),
             };
-            context.within(sink, view, script, first.span, message).hint(installer.hint);
+            let fix = pinning(context, script, installer, &loose);
+            context.within(sink, view, script, first.span, message).hint(installer.hint).fix(fix);
         }
     }
+}
+
+/// The packages without a version.
+fn loose<'c>(cmd: &'c Cmd, installer: &Installer) -> Vec<&'c Arg> {
+    let mut packages = packages(cmd, installer);
+    packages.retain(|arg| !(installer.is_pinned)(&arg.text));
+    packages
+}
+
+/// Pins those of the packages whose versions are known.
+fn pinning(
+    context: &Context<'_>,
+    script: &ShellText,
+    installer: &Installer,
+    loose: &[&Arg],
+) -> Option<Fix> {
+    let versions = context.options.versions?;
+    let edit = |arg: &&Arg| {
+        // `name[extra]`, `name:architecture`
+        let name = arg.text.split(['[', ':']).next().filter(|_| arg.is_literal)?;
+        let version = versions.of(installer.kind, name)?;
+        Some(context.behind(script, arg, (installer.pin)(version)))
+    };
+    let edits: Vec<Edit> = loose.iter().filter_map(edit).collect();
+    (!edits.is_empty()).then(|| Fix::safe("pin to the versions of the image", edits))
 }
 
 const APT: Rule = Rule {
@@ -164,6 +193,7 @@ const APT: Rule = Rule {
     bad: "FROM debian:13\nRUN apt-get update && apt-get install -y --no-install-recommends git && rm -rf /var/lib/apt/lists/*\n",
     good: "FROM debian:13\nRUN apt-get update && apt-get install -y --no-install-recommends git=1:2.47.* && rm -rf /var/lib/apt/lists/*\n",
     codes: &["DL3008"],
+    fix: Fixable::FromImage,
     check: Check::Lint(|context, sink| {
         unpinned(
             context,
@@ -184,6 +214,8 @@ const APT: Rule = Rule {
                 is_pinned: |text| {
                     text.contains(['=', '/']) || text.ends_with(".deb") || is_file(text)
                 },
+                kind: "dpkg",
+                pin: |version| format!("={version}"),
                 hint: "write `name=version`; `apt-cache policy name` shows it",
             },
         );
@@ -202,6 +234,7 @@ const PIP: Rule = Rule {
     bad: "FROM python:3.14\nRUN pip install --no-cache-dir flask\n",
     good: "FROM python:3.14\nRUN pip install --no-cache-dir flask==3.1.2\n",
     codes: &["DL3013"],
+    fix: Fixable::FromImage,
     check: Check::Lint(|context, sink| {
         for (view, script, cmd) in context.commands() {
             if !super::packages::is_pip_install(cmd)
@@ -213,11 +246,12 @@ const PIP: Rule = Rule {
             {
                 continue;
             }
-            let packages = packages(cmd, &PIP_INSTALL);
-            let mut loose = packages.iter().filter(|arg| !(PIP_INSTALL.is_pinned)(&arg.text));
-            if let Some(first) = loose.next() {
+            let loose = loose(cmd, &PIP_INSTALL);
+            if let Some(first) = loose.first() {
                 let message = format!("`{}` has no version", first.text);
-                context.within(sink, view, script, first.span, message).hint(PIP_INSTALL.hint);
+                let fix = pinning(context, script, &PIP_INSTALL, &loose);
+                let noted = context.within(sink, view, script, first.span, message);
+                noted.hint(PIP_INSTALL.hint).fix(fix);
             }
         }
     }),
@@ -280,6 +314,8 @@ const PIP_INSTALL: Installer = Installer {
             || text.starts_with(".[")
             || text.ends_with('/')
     },
+    kind: "python",
+    pin: |version| format!("=={version}"),
     hint: "write `name==version`, or install from a requirements file with hashes",
 };
 
@@ -290,6 +326,7 @@ const NPM: Rule = Rule {
     bad: "FROM node:24\nRUN npm install -g express\n",
     good: "FROM node:24\nRUN npm install -g express@5.1.0\n",
     codes: &["DL3016"],
+    fix: Fixable::FromImage,
     check: Check::Lint(|context, sink| {
         unpinned(
             context,
@@ -310,6 +347,8 @@ const NPM: Rule = Rule {
                         || text.ends_with('/')
                         || text.starts_with("${VAR}")
                 },
+                kind: "npm",
+                pin: |version| format!("@{version}"),
                 hint: "write `name@version`, or install from a lock file with `npm ci`",
             },
         );
@@ -324,6 +363,7 @@ const APK: Rule = Rule {
     bad: "FROM alpine:3.22\nRUN apk add --no-cache git\n",
     good: "FROM alpine:3.22\nRUN apk add --no-cache 'git~2.49'\n",
     codes: &["DL3018"],
+    fix: Fixable::FromImage,
     check: Check::Lint(|context, sink| {
         unpinned(
             context,
@@ -354,6 +394,8 @@ const APK: Rule = Rule {
                         || text.starts_with('.')
                         || text.starts_with('!')
                 },
+                kind: "apk",
+                pin: |version| format!("={version}"),
                 hint: "write `name=version` or `name~version`",
             },
         );
@@ -368,6 +410,7 @@ const GEM: Rule = Rule {
     bad: "FROM ruby:3.4\nRUN gem install rails\n",
     good: "FROM ruby:3.4\nRUN gem install rails:8.1.0\n",
     codes: &["DL3028"],
+    fix: Fixable::FromImage,
     check: Check::Lint(|context, sink| {
         unpinned(
             context,
@@ -378,6 +421,8 @@ const GEM: Rule = Rule {
                 valued: &["-i", "--install-dir", "-n", "--bindir", "-P", "-s", "--source", "-p"],
                 pinning: &["v", "version"],
                 is_pinned: |text| text.contains(':') || text.ends_with(".gem"),
+                kind: "gem",
+                pin: |version| format!(":{version}"),
                 hint: "write `name:version`",
             },
         );
@@ -405,6 +450,11 @@ fn is_rpm_pinned(text: &str) -> bool {
         || is_file(text)
 }
 
+/// The epoch stands before the name in one of the tools and behind it in the other; both go without.
+fn rpm_version(version: &str) -> String {
+    format!("-{}", version.rsplit(':').next().unwrap_or(version))
+}
+
 const YUM: Rule = Rule {
     name: "YumPinVersions",
     description: "`yum install` without versions",
@@ -412,6 +462,7 @@ const YUM: Rule = Rule {
     bad: "FROM centos:7\nRUN yum install -y git && yum clean all\n",
     good: "FROM centos:7\nRUN yum install -y git-1.8.3.1 && yum clean all\n",
     codes: &["DL3033"],
+    fix: Fixable::FromImage,
     check: Check::Lint(|context, sink| {
         unpinned(
             context,
@@ -429,6 +480,8 @@ const YUM: Rule = Rule {
                 ],
                 pinning: &[],
                 is_pinned: is_rpm_pinned,
+                kind: "rpm",
+                pin: rpm_version,
                 hint: "write `name-version`",
             },
         );
@@ -443,6 +496,7 @@ const DNF: Rule = Rule {
     bad: "FROM fedora:43\nRUN dnf install -y git && dnf clean all\n",
     good: "FROM fedora:43\nRUN dnf install -y git-2.51.0 && dnf clean all\n",
     codes: &["DL3041"],
+    fix: Fixable::FromImage,
     check: Check::Lint(|context, sink| {
         unpinned(
             context,
@@ -465,6 +519,8 @@ const DNF: Rule = Rule {
                 ],
                 pinning: &[],
                 is_pinned: is_rpm_pinned,
+                kind: "rpm",
+                pin: rpm_version,
                 hint: "write `name-version`",
             },
         );
@@ -479,6 +535,7 @@ const ZYPPER: Rule = Rule {
     bad: "FROM opensuse/leap:16.0\nRUN zypper install -y git && zypper clean\n",
     good: "FROM opensuse/leap:16.0\nRUN zypper install -y 'git=2.51.0' && zypper clean\n",
     codes: &["DL3037"],
+    fix: Fixable::FromImage,
     check: Check::Lint(|context, sink| {
         unpinned(
             context,
@@ -491,6 +548,8 @@ const ZYPPER: Rule = Rule {
                 is_pinned: |text| {
                     text.contains(['=', '<', '>']) || text.ends_with(".rpm") || is_file(text)
                 },
+                kind: "rpm",
+                pin: |version| format!("={version}"),
                 hint: "write `name=version`",
             },
         );
@@ -540,6 +599,7 @@ const CARGO: Rule = Rule {
     good: "FROM rust:1.90\nRUN cargo install --locked ripgrep@15.1.0\n",
     set: Set::Own,
     level: Level::Style,
+    fix: Fixable::FromImage,
     check: Check::Lint(|context, sink| {
         unpinned(
             context,
@@ -565,6 +625,8 @@ const CARGO: Rule = Rule {
                 ],
                 pinning: &["version", "vers", "path", "git", "rev", "tag"],
                 is_pinned: |text| text.contains('@'),
+                kind: "cargo",
+                pin: |version| format!("@{version}"),
                 hint: "write `cargo install --locked name@version`",
             },
         );

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use conex_dockerfile::Ignore;
 use conex_lint::{
-    CheckOptions, Finding, Fixable, LabelKind, LintOptions, Linted, Safety, Scope, Set, fix, lint,
-    rules,
+    CheckOptions, Finding, Fixable, LabelKind, LintOptions, Linted, Safety, Scope, Set, Versions,
+    fix, lint, rules,
 };
 use conex_oci::Platform;
 
@@ -111,13 +111,67 @@ fn names_and_codes_mean_one_rule() {
 }
 
 #[test]
+fn packages_are_pinned_to_what_an_image_has() {
+    let mut versions = Versions::default();
+    for (kind, name, version) in [
+        ("dpkg", "git", "1:2.47.3-0+deb13u1"),
+        ("dpkg", "curl", "8.14.1-2"),
+        ("python", "Flask_Login", "0.6.3"),
+        ("python", "uvicorn", "0.38.0"),
+        ("npm", "express", "5.1.0"),
+        ("npm", "semver", "6.0.0"),
+        ("npm", "semver", "7.0.0"),
+        ("apk", "git", "2.49.1-r0"),
+        ("rpm", "git", "1:2.51.0-2.fc43"),
+        ("gem", "rails", "8.1.0"),
+    ] {
+        versions.add(kind, name, version);
+    }
+    let versions: &Versions = Box::leak(versions.into());
+    for (before, after) in [
+        (
+            "apt-get install -y git \\\n    \"curl\" nano",
+            "apt-get install -y git=1:2.47.3-0+deb13u1 \\\n    \"curl\"=8.14.1-2 nano",
+        ),
+        ("apt-get install -y git=1 $MORE curl", "apt-get install -y git=1 $MORE curl=8.14.1-2"),
+        (
+            "pip install flask-login 'uvicorn[standard]'",
+            "pip install flask-login==0.6.3 'uvicorn[standard]'==0.38.0",
+        ),
+        ("npm install -g express semver", "npm install -g express@5.1.0 semver"),
+        ("apk add git", "apk add git=2.49.1-r0"),
+        ("yum install -y git", "yum install -y git-2.51.0-2.fc43"),
+        ("dnf install -y git", "dnf install -y git-2.51.0-2.fc43"),
+        ("gem install rails", "gem install rails:8.1.0"),
+        ("gem install sinatra", "gem install sinatra"),
+    ] {
+        with_options(|options| {
+            options.versions = Some(versions);
+            let is_pin = |finding: &Finding| finding.name().ends_with("PinVersions");
+            let file = |step: &str| format!("FROM a:1\nRUN {step}\n");
+            let fixed = fix(&file(before), options, Safety::Safe, &is_pin);
+            assert_eq!(fixed.text, file(after));
+            assert_eq!(fix(&fixed.text, options, Safety::Safe, &is_pin).text, fixed.text);
+        });
+    }
+}
+
+#[test]
 fn a_rule_that_says_so_mends_its_bad_example() {
     let mut wrong = Vec::new();
+    let mut versions = Versions::default();
+    for kind in ["dpkg", "python", "npm", "apk", "gem", "rpm", "cargo"] {
+        for name in ["git", "flask", "express", "rails", "ripgrep"] {
+            versions.add(kind, name, "1:2.3-4");
+        }
+    }
+    let versions: &Versions = Box::leak(versions.into());
     for rule in rules().filter(|rule| rule.fix != Fixable::No) {
         with_options(|options| {
             for_rule(options, rule.codes.first().copied().unwrap_or(""));
+            options.versions = (rule.fix == Fixable::FromImage).then_some(versions);
             let safety = match rule.fix {
-                Fixable::Safe => Safety::Safe,
+                Fixable::Safe | Fixable::FromImage => Safety::Safe,
                 _ => Safety::Unsafe,
             };
             let only = |finding: &Finding| finding.name() == rule.name;

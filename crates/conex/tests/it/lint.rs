@@ -185,6 +185,25 @@ fn fixes_change_what_they_mend_and_nothing_else() {
 }
 
 #[test]
+fn packages_are_pinned_to_the_versions_of_an_image() {
+    let file = "FROM debian:13\nRUN apt-get install -y --no-install-recommends git zsh\n";
+    let sandbox = sandbox(&[("Dockerfile", file)]);
+    let status = "Package: git\nStatus: install ok installed\nArchitecture: amd64\n\
+                  Version: 1:2.47.3-0+deb13u1\n\n";
+    let mut tar = conex_layer::TarWriter::new(Vec::new());
+    let header = conex_layer::EntryHeader::file("var/lib/dpkg/status", status.len() as u64);
+    tar.append(&header, status.as_bytes()).unwrap();
+    sandbox.write("files.tar", tar.finish().unwrap());
+    sandbox.ok(&["import", &sandbox.text("files.tar"), "app"]);
+    let words = ["lint", "--fix", "--only", "DL3008", "--versions-from"];
+    let (code, _, err) = run(&sandbox, &[&words[..], &["app"]].concat());
+    let fixed = read(&sandbox, "Dockerfile");
+    assert!(fixed.ends_with("git=1:2.47.3-0+deb13u1 zsh\n"), "{code}: {fixed}{err}");
+    let (code, _, err) = run(&sandbox, &[&words[..], &["./none.tar"]].concat());
+    assert!(code == 1 && err.contains("none.tar"), "{err}");
+}
+
+#[test]
 fn every_format_is_written_and_can_be_a_file() {
     let sandbox = sandbox(&[("Dockerfile", FAULTY)]);
     for format in conex_formats() {

@@ -62,6 +62,11 @@ pub struct SourceArgs {
 }
 
 impl SourceArgs {
+    /// What is meant where nothing is asked.
+    pub fn usual() -> Self {
+        Self { platform: None, tls_verify: true, no_cache: false, verify: false }
+    }
+
     /// Finds an image and reads what is not known of it.
     pub fn analyze(&self, session: &Session, image: &str) -> Result<Analysis> {
         let [analysis] = self.analyze_with(session, [image], Streams::Pass, self.verify)?;

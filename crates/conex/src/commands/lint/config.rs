@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use conex_lint::{LabelKind, Level, RULES_VERSION, SETTINGS_SIZE_MAX, Settings, Threshold};
+use conex_lint::{
+    LabelKind, Level, RULES_VERSION, SETTINGS_SIZE_MAX, Settings, Threshold, Versions,
+};
 
 use crate::error::{CliError, Result};
 use crate::settings::variable;
@@ -65,6 +67,8 @@ pub(in crate::commands) struct ConfigArgs {
 #[derive(Debug, Clone, Default)]
 pub(in crate::commands) struct Config {
     pub(in crate::commands) settings: Settings,
+    /// What packages are pinned to.
+    pub(in crate::commands) versions: Option<Versions>,
 }
 
 impl Config {
@@ -85,7 +89,7 @@ impl Config {
             return Err(CliError::usage(format!("there are no rules {version} yet"))
                 .with_hint(format!("the newest are {RULES_VERSION}")));
         }
-        Ok(Self { settings })
+        Ok(Self { settings, versions: None })
     }
 }
 

@@ -216,7 +216,7 @@ pub(in crate::commands) fn with_options<T>(
 
 /// The options that settings ask for, of a file with these names in its context.
 pub(in crate::commands) fn options<'o>(
-    config: &Config,
+    config: &'o Config,
     build: CheckOptions<'o>,
     names: Option<&'o [String]>,
 ) -> LintOptions<'o> {
@@ -230,6 +230,7 @@ pub(in crate::commands) fn options<'o>(
         no_pragmas: settings.no_pragmas.unwrap_or(false),
         rules_version: settings.rules_version.unwrap_or(RULES_VERSION),
         context_files: names,
+        versions: config.versions.as_ref(),
         ..LintOptions::new(build)
     }
 }

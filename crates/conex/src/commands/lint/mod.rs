@@ -6,8 +6,10 @@ mod files;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use conex_lint::{Finding, Fixable, Linted, Safety, Threshold, output};
+use conex_inventory::PackageList;
+use conex_lint::{Finding, Fixable, Linted, Safety, Threshold, Versions, output};
 
+use super::analyze::SourceArgs;
 use crate::error::{CliError, Doing as _, Result};
 use crate::session::Session;
 
@@ -32,7 +34,7 @@ pub(super) const FINDINGS: u8 = 3;
 /// Exits with 3 if there are findings at or above the threshold.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  conex lint\n  conex lint --fix Dockerfile\n  \
-    conex lint --diff --fix images/\n  conex lint -f sarif . > lint.sarif\n  \
+    conex lint --diff --fix images/\n  conex lint --fix --versions-from app Dockerfile\n  conex lint -f sarif . > lint.sarif\n  \
     conex lint -t error --ignore DL3008 - < Dockerfile")]
 pub struct Args {
     /// Dockerfiles and folders; `-` is standard input
@@ -54,6 +56,11 @@ pub struct Args {
     /// Mend only findings of this rule
     #[arg(long, value_name = "RULE", requires = "fix")]
     only: Vec<String>,
+
+    /// Pin packages to the versions that they have in this image, for which it was built once; any
+    /// image that `conex analyze` takes
+    #[arg(long, value_name = "IMAGE")]
+    versions_from: Option<String>,
 
     /// Format of the findings: text, tty, json, sarif, checkstyle, junit, codeclimate, gitlab,
     /// github, gnu, sonarqube, codacy
@@ -90,6 +97,9 @@ pub fn run(session: &Session, args: Args) -> Result<()> {
     if args.no_fail {
         config.settings.no_fail = Some(true);
     }
+    if let Some(image) = &args.versions_from {
+        config.versions = Some(versions(session, image)?);
+    }
     let format = Shown::parse(args.format.as_deref().or(config.settings.format.as_deref()))?;
     let mut inputs = files::find(&args.paths)?;
     if let (Some(name), [input]) = (&args.file_path_in_report, inputs.as_mut_slice()) {
@@ -106,6 +116,17 @@ pub fn run(session: &Session, args: Args) -> Result<()> {
         exit_code: args.exit_code,
     };
     shown.report(session, &config, &inputs, &linted)
+}
+
+/// The versions of what is installed in an image.
+fn versions(session: &Session, image: &str) -> Result<Versions> {
+    let analysis = SourceArgs::usual().analyze(session, image)?;
+    let mut versions = Versions::default();
+    for installed in PackageList::of(&analysis.tree).packages {
+        let package = installed.package;
+        versions.add(package.manager.word(), &package.name, &package.version);
+    }
+    Ok(versions)
 }
 
 /// Where findings go and what they come to.
