@@ -450,7 +450,8 @@ fn is_rpm_pinned(text: &str) -> bool {
         || is_file(text)
 }
 
-/// The epoch stands before the name in one of the tools and behind it in the other; both go without.
+/// The epoch stands before the name in one of the tools and behind it in the other; both go without
+/// it.
 fn rpm_version(version: &str) -> String {
     format!("-{}", version.rsplit(':').next().unwrap_or(version))
 }
