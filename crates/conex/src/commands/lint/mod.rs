@@ -57,8 +57,8 @@ pub struct Args {
     #[arg(long, value_name = "RULE", requires = "fix")]
     only: Vec<String>,
 
-    /// Pin packages to the versions that they have in this image, for which it was built once; any
-    /// image that `conex analyze` takes
+    /// Pin packages to the versions that they have in this image, usually the one that was built
+    /// last; any that `conex analyze` takes
     #[arg(long, value_name = "IMAGE")]
     versions_from: Option<String>,
 
