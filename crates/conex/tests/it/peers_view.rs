@@ -264,7 +264,8 @@ fn what_is_taken_out_is_what_umoci_and_the_store_unpack() {
         let exported = format!("exported-{seed}");
         scene.folder(&exported);
         scene.run(&["export", "-o", "exported.tar", &name]).ok();
-        let untar = ["-xf", "exported.tar", "-C", &exported];
+        // As it is, also for who is not root.
+        let untar = ["-xpf", "exported.tar", "-C", &exported];
         assert!(
             Command::new("tar").args(untar).current_dir(scene.path()).status().unwrap().success()
         );
