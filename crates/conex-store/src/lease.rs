@@ -134,8 +134,9 @@ impl LeaseFile {
         loop {
             let id = random_id();
             let path = layout.leases().join(&id);
-            // Two processes that draw one ID meet in the lock; the second draws again.
-            let Some(lock) = TransientLock::try_acquire(&path)? else { continue };
+            // Two processes that draw one ID meet in the lock; the second draws again, as does who
+            // met a collection.
+            let Some(lock) = TransientLock::claim(&path)? else { continue };
             return Ok(Self {
                 tmp: layout.tmp().join(&id),
                 id,

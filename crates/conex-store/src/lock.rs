@@ -108,6 +108,20 @@ impl TransientLock {
         }
     }
 
+    /// Takes the lock under a name that nobody used before. None if somebody was faster: a
+    /// collection may have found the file before it was locked, and believes for a while that the
+    /// name's owner is dead, so the name is spent.
+    pub(crate) fn claim(path: &Path) -> Result<Option<Self>> {
+        Self::claim_open(FileLock::open(path)?, path)
+    }
+
+    fn claim_open(file: File, path: &Path) -> Result<Option<Self>> {
+        let act = |source| Error::io("lock", path, source);
+        let is_ours = try_lock(&file, Mode::Exclusive).map_err(act)?
+            && is_current(&file, path).map_err(act)?;
+        Ok(is_ours.then(|| Self { lock: FileLock { file }, path: path.to_owned() }))
+    }
+
     /// Waits for the lock as long as `keep_waiting` says so.
     pub(crate) fn wait(path: &Path, keep_waiting: KeepWaiting<'_>) -> Result<Self> {
         let mut pause = PAUSE_MIN;
@@ -203,6 +217,22 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
+
+    #[test]
+    fn a_name_that_a_collection_saw_before_it_was_locked_is_spent() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lease");
+        let file = FileLock::open(&path).unwrap();
+        let Holder::Dead(lock) = holder(&path).unwrap() else { panic!("nobody holds it yet") };
+        assert!(TransientLock::claim_open(file.try_clone().unwrap(), &path).unwrap().is_none());
+        drop(lock);
+        assert!(TransientLock::claim_open(file, &path).unwrap().is_none());
+        assert!(!path.exists(), "nothing was made anew");
+        let lock = TransientLock::claim(&path).unwrap().unwrap();
+        assert!(matches!(holder(&path).unwrap(), Holder::Alive));
+        drop(lock);
+        assert!(matches!(holder(&path).unwrap(), Holder::Gone));
+    }
 
     #[test]
     fn transient_lock_excludes_and_leaves_no_file() {
